@@ -1,1 +1,36 @@
 #![doc = include_str!("../README.md")]
+#![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(test)]
+extern crate std;
+
+mod bits;
+mod dump;
+#[cfg(feature = "kvm-bindings")]
+pub mod kvm;
+mod leaf;
+pub mod msr;
+#[cfg(target_arch = "x86_64")]
+mod native;
+mod negotiate;
+mod reason;
+mod select;
+mod table;
+
+pub use bits::{KvmFeatures, KvmHints, Singles};
+pub use dump::{Dump, DumpEntry};
+pub use leaf::{
+    CpuidReader, CpuidRegs, HYPERVISOR_BASE_END, HYPERVISOR_BASE_STEP, KVM_CPUID_FEATURES,
+    KVM_CPUID_SIGNATURE, KVM_SIGNATURE, KVM_SIGNATURE_WORDS, KvmLeaf, possible_bases,
+};
+#[cfg(target_arch = "x86_64")]
+pub use native::Native;
+pub use negotiate::{HaltService, KickService, NegotiateError, Negotiated, VmmSupport, negotiate};
+pub use reason::{Bit, Decision, Outcome, Reason};
+pub use select::{ParseSelectionError, Selection, SelectionFault, Token};
+pub use table::{
+    Arch, FEATURES, FeatureRow, GatedCall, GuestConditions, HINTS, HintRow,
+    LOONGARCH_CPUCFG_FEATURE, LOONGARCH_CPUCFG_SIGNATURE, LOONGARCH_FEATURES, Provider,
+    features_of,
+};

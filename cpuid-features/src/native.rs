@@ -1,0 +1,44 @@
+//! The CPUID instruction of the CPU this runs on: the guest's own view.
+
+use core::arch::x86_64::__cpuid_count;
+use core::ops::Range;
+
+use crate::leaf::{CpuidReader, CpuidRegs, KVM_CPUID_SIGNATURE};
+
+/// Leaf 1, `ecx`: set by every hypervisor, reserved as 0 by hardware.
+const HYPERVISOR: u32 = 1 << 31;
+
+/// What CPU vendors leave to hypervisors, the extended leaves excluded.
+const HYPERVISOR_LEAVES: Range<u32> = KVM_CPUID_SIGNATURE..0x8000_0000;
+
+/// Reads CPUID of the running CPU.
+///
+/// What it finds is what this program's machine shows its guests' kernel: in
+/// a KVM guest, the leaves that guest's VMM chose.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Native;
+
+impl CpuidReader for Native {
+    /// `None` for a hypervisor leaf of a CPU that runs under none: there the
+    /// instruction would return another leaf's data.
+    fn leaf(&self, leaf: u32) -> Option<CpuidRegs> {
+        if HYPERVISOR_LEAVES.contains(&leaf) && cpuid(1).ecx & HYPERVISOR == 0 {
+            return None;
+        }
+        Some(cpuid(leaf))
+    }
+}
+
+fn cpuid(leaf: u32) -> CpuidRegs {
+    #[expect(unsafe_code, reason = "the only way to the instruction")]
+    #[allow(unused_unsafe, reason = "safe from Rust 1.94 or so on, unsafe in 1.88")]
+    // SAFETY: every x86-64 CPU has CPUID, and it has no effect but on the four
+    // registers that the intrinsic returns.
+    let regs = unsafe { __cpuid_count(leaf, 0) };
+    CpuidRegs {
+        eax: regs.eax,
+        ebx: regs.ebx,
+        ecx: regs.ecx,
+        edx: regs.edx,
+    }
+}

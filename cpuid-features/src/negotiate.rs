@@ -1,0 +1,347 @@
+//! What the host has, what the VMM does and what the user wants, made into
+//! the leaf the guest sees.
+
+use core::error::Error;
+use core::fmt;
+
+use crate::bits::{KvmFeatures, KvmHints};
+use crate::reason::{Bit, Decision, Outcome, Reason};
+use crate::select::Selection;
+use crate::table::{FEATURES, Provider};
+
+/// Who puts a vCPU that executed HLT to sleep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HaltService {
+    /// KVM: it has the local APIC (full or split irqchip), and HLT does not
+    /// leave it.
+    Kernel,
+    /// The VMM: no local APIC in the kernel, HLT exits and the VMM parks the
+    /// vCPU.
+    Userspace,
+    /// Nobody.
+    #[default]
+    None,
+}
+
+/// Who answers the guest's hypercalls, the kick above all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KickService {
+    /// KVM.
+    Kernel,
+    /// The VMM: they reach it by a port doorbell or a Xen exit.
+    Userspace,
+    /// Nobody.
+    #[default]
+    None,
+}
+
+/// What the VMM itself does, as far as the leaf depends on it.
+///
+/// The default does nothing: fill in what is true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VmmSupport {
+    /// Who puts a halted vCPU to sleep.
+    pub halts: HaltService,
+    /// Who wakes it.
+    pub kicks: KickService,
+    /// HLT exits are on, as they are unless `KVM_CAP_X86_DISABLE_EXITS` has
+    /// turned them off.
+    pub hlt_exits: bool,
+    /// `KVM_CAP_EXIT_HYPERCALL` is enabled for hypercall 12 and answered.
+    pub exit_hypercall: bool,
+    /// MSI addresses are translated with the extended destination id.
+    pub msi_ext_dest_id: bool,
+    /// An MSR filter is set and the migration control MSR served.
+    pub migration_control: bool,
+    /// vCPUs the guest may ever have.
+    pub vcpus: u32,
+    /// Features the VMM serves itself whatever KVM reports.
+    pub implements: KvmFeatures,
+}
+
+impl VmmSupport {
+    /// Everything the VMM can stand for: `implements` and the three duties.
+    #[must_use]
+    pub fn serves(&self) -> KvmFeatures {
+        let mut served = self.implements;
+        served.set(
+            KvmFeatures::HC_MAP_GPA_RANGE,
+            self.exit_hypercall || served.contains(KvmFeatures::HC_MAP_GPA_RANGE),
+        );
+        served.set(
+            KvmFeatures::MSI_EXT_DEST_ID,
+            self.msi_ext_dest_id || served.contains(KvmFeatures::MSI_EXT_DEST_ID),
+        );
+        served.set(
+            KvmFeatures::MIGRATION_CONTROL,
+            self.migration_control || served.contains(KvmFeatures::MIGRATION_CONTROL),
+        );
+        served
+    }
+}
+
+/// The most decisions there can be: two words of 32 bits.
+const MAX_DECISIONS: usize = 64;
+
+/// What the guest is to see, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    /// `eax` of the feature leaf.
+    pub features: KvmFeatures,
+    /// `edx` of the feature leaf.
+    pub hints: KvmHints,
+    decisions: [Decision; MAX_DECISIONS],
+    count: usize,
+}
+
+impl Negotiated {
+    /// One decision for every bit that has a row, that KVM reports or that
+    /// somebody asked for: features by number, then hints.
+    #[must_use]
+    pub fn decisions(&self) -> &[Decision] {
+        self.decisions.get(..self.count).unwrap_or_default()
+    }
+
+    /// The decision on one feature.
+    #[must_use]
+    pub fn reason(&self, bit: KvmFeatures) -> Option<&Decision> {
+        self.decision(Bit::Feature(bit))
+    }
+
+    /// The decision on one hint.
+    #[must_use]
+    pub fn hint_reason(&self, bit: KvmHints) -> Option<&Decision> {
+        self.decision(Bit::Hint(bit))
+    }
+
+    fn decision(&self, bit: Bit) -> Option<&Decision> {
+        self.decisions().iter().find(|decision| decision.bit == bit)
+    }
+
+    fn push(&mut self, decision: Decision) {
+        if let Some(slot) = self.decisions.get_mut(self.count) {
+            *slot = decision;
+            self.count += 1;
+        }
+    }
+}
+
+/// The user asked for what cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NegotiateError {
+    /// The lowest bit refused, and why.
+    pub decision: Decision,
+    /// Every feature refused.
+    pub refused: KvmFeatures,
+    /// Every hint refused.
+    pub refused_hints: KvmHints,
+}
+
+impl fmt::Display for NegotiateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Decision { bit, reason, .. } = self.decision;
+        write!(f, "{bit} cannot be had: {reason}")?;
+        let count = self.refused.bits().count_ones() + self.refused_hints.bits().count_ones();
+        if count > 1 {
+            write!(f, " (refused in all: {}", self.refused)?;
+            if !self.refused.is_empty() && !self.refused_hints.is_empty() {
+                f.write_str(",")?;
+            }
+            write!(f, "{})", self.refused_hints)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for NegotiateError {}
+
+/// Decides on every bit.
+///
+/// Without a word from the user the guest is offered all that KVM reports and
+/// the VMM serves and that can work. A bit that cannot is dropped, with a
+/// decision that says why; if the user asked for it by name, that is an error.
+///
+/// The result never holds more than `host` and what the VMM serves; more in
+/// `host` never takes a bit away; and negotiating with the result in place of
+/// `host` changes nothing.
+///
+/// # Errors
+///
+/// The user's `on` has a bit that cannot be had, or that is in `off` too.
+pub fn negotiate(
+    host: KvmFeatures,
+    vmm: &VmmSupport,
+    want: &Selection,
+) -> Result<Negotiated, NegotiateError> {
+    let served = vmm.serves();
+    let verdict = |bit| feature_verdict(bit, host, served, vmm, want);
+    let mut features = (host | served)
+        .singles()
+        .filter(|&bit| verdict(bit).is_ok())
+        .fold(KvmFeatures::empty(), |set, bit| set | bit);
+    // A feature that goes may take others with it; each round that changes
+    // something removes at least one of 32.
+    loop {
+        let useless = features
+            .singles()
+            .filter(|&bit| !features.contains(needs(bit)))
+            .fold(KvmFeatures::empty(), |set, bit| set | bit);
+        if useless.is_empty() {
+            break;
+        }
+        features -= useless;
+    }
+    let hints = want.hints_on - want.hints_off;
+
+    let mut negotiated = Negotiated {
+        features,
+        hints,
+        decisions: [Decision {
+            bit: Bit::Feature(KvmFeatures::empty()),
+            outcome: Outcome::Absent,
+            reason: Reason::NotReported,
+        }; MAX_DECISIONS],
+        count: 0,
+    };
+    let rows = FEATURES
+        .iter()
+        .fold(KvmFeatures::empty(), |set, row| set | row.features());
+    for bit in (rows | host | served | want.on | want.off).singles() {
+        let (offered, reason) = match verdict(bit) {
+            Ok(_) if !features.contains(bit) => (false, Reason::Needs(needs(bit) - features)),
+            Ok(reason) => (true, unused(bit, vmm, hints).unwrap_or(reason)),
+            Err(reason) => (false, reason),
+        };
+        let outcome = match (offered, host.contains(bit)) {
+            (true, true) => Outcome::Kept,
+            (true, false) => Outcome::Added,
+            (false, false) if !served.contains(bit) => Outcome::Absent,
+            (false, _) => Outcome::Dropped,
+        };
+        negotiated.push(Decision {
+            bit: Bit::Feature(bit),
+            outcome,
+            reason,
+        });
+    }
+    for bit in (KvmHints::REALTIME | want.hints_on | want.hints_off).singles() {
+        let (outcome, reason) = if hints.contains(bit) {
+            (Outcome::Added, Reason::HintAsked)
+        } else if want.hints_off.contains(bit) {
+            (Outcome::Absent, Reason::TurnedOff)
+        } else {
+            (Outcome::Absent, Reason::HintNotAsked)
+        };
+        negotiated.push(Decision {
+            bit: Bit::Hint(bit),
+            outcome,
+            reason,
+        });
+    }
+    check_asked(&negotiated, want)?;
+    Ok(negotiated)
+}
+
+/// Whether one bit may be offered, looked at by itself.
+fn feature_verdict(
+    bit: KvmFeatures,
+    host: KvmFeatures,
+    served: KvmFeatures,
+    vmm: &VmmSupport,
+    want: &Selection,
+) -> Result<Reason, Reason> {
+    let by_vmm = served.contains(bit);
+    let row = bit.row();
+    match row.map(|row| row.provider) {
+        Some(Provider::Userspace(duty)) if !by_vmm => return Err(Reason::NeedsVmm(duty)),
+        Some(Provider::Removed) if !by_vmm => return Err(Reason::Removed),
+        _ if !by_vmm && !host.contains(bit) => return Err(Reason::NotReported),
+        _ => {}
+    }
+    if want.off.contains(bit) {
+        return Err(Reason::TurnedOff);
+    }
+    if bit == KvmFeatures::PV_UNHALT {
+        unhalt_verdict(vmm)?;
+    }
+    if by_vmm {
+        return Ok(Reason::VmmServes);
+    }
+    let Some(row) = row else {
+        return Ok(Reason::UnknownToThisCrate);
+    };
+    if let Some(effect) = row.without_lapic
+        && vmm.halts != HaltService::Kernel
+    {
+        return Err(Reason::NoKernelLapic(effect));
+    }
+    if !row.gates.is_empty() && bit != KvmFeatures::PV_UNHALT && vmm.kicks == KickService::Userspace
+    {
+        return Err(Reason::HypercallNotServed);
+    }
+    Ok(Reason::HostReports)
+}
+
+/// PV_UNHALT promises two things: a halted vCPU sleeps, and a kick wakes it.
+fn unhalt_verdict(vmm: &VmmSupport) -> Result<(), Reason> {
+    if !vmm.hlt_exits {
+        return Err(Reason::HltExitsDisabled);
+    }
+    match (vmm.halts, vmm.kicks) {
+        (HaltService::None, _) => Err(Reason::NobodyHalts),
+        (_, KickService::None) => Err(Reason::NobodyKicks),
+        (HaltService::Userspace, KickService::Kernel) => Err(Reason::KernelKickMissesUserspaceHalt),
+        (HaltService::Kernel, _) | (HaltService::Userspace, KickService::Userspace) => Ok(()),
+    }
+}
+
+fn needs(bit: KvmFeatures) -> KvmFeatures {
+    bit.row().map_or(KvmFeatures::empty(), |row| row.needs)
+}
+
+/// Why a guest that is offered `bit` makes no use of it.
+fn unused(bit: KvmFeatures, vmm: &VmmSupport, hints: KvmHints) -> Option<Reason> {
+    let row = bit.row()?;
+    let against = row.conflicts & hints;
+    if !against.is_empty() {
+        Some(Reason::UnusedUnderHint(against))
+    } else if row.guest.several_vcpus && vmm.vcpus <= 1 {
+        Some(Reason::UnusedByOneVcpu)
+    } else {
+        None
+    }
+}
+
+/// Whether the user got all that was asked for.
+fn check_asked(negotiated: &Negotiated, want: &Selection) -> Result<(), NegotiateError> {
+    let refused = want.on - negotiated.features;
+    let refused_hints = want.hints_on - negotiated.hints;
+    let lowest = refused
+        .singles()
+        .next()
+        .map(Bit::Feature)
+        .or_else(|| refused_hints.singles().next().map(Bit::Hint));
+    let Some(bit) = lowest else {
+        return Ok(());
+    };
+    let twice = match bit {
+        Bit::Feature(bit) => want.off.contains(bit),
+        Bit::Hint(bit) => want.hints_off.contains(bit),
+    };
+    let reason = if twice {
+        Reason::OnAndOff
+    } else {
+        negotiated
+            .decision(bit)
+            .map_or(Reason::NotReported, |decision| decision.reason)
+    };
+    Err(NegotiateError {
+        decision: Decision {
+            bit,
+            outcome: Outcome::Refused,
+            reason,
+        },
+        refused,
+        refused_hints,
+    })
+}

@@ -1,0 +1,171 @@
+//! Why a bit is in the leaf, or is not.
+
+use core::fmt;
+
+use crate::bits::{KvmFeatures, KvmHints};
+
+/// One bit of either word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bit {
+    /// A bit of `eax`.
+    Feature(KvmFeatures),
+    /// A bit of `edx`.
+    Hint(KvmHints),
+}
+
+impl fmt::Display for Bit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Feature(bit) => bit.fmt(f),
+            Self::Hint(bit) => bit.fmt(f),
+        }
+    }
+}
+
+/// What became of a bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// KVM reports it and the guest sees it.
+    Kept,
+    /// KVM reports it, or the VMM has it, and the guest does not see it.
+    Dropped,
+    /// KVM does not report it and the guest sees it: the VMM's doing.
+    Added,
+    /// The user asked for it and it cannot be had; only in an error.
+    Refused,
+    /// Nobody has it and nobody asked.
+    Absent,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kept => "kept",
+            Self::Dropped => "dropped",
+            Self::Added => "added",
+            Self::Refused => "refused",
+            Self::Absent => "absent",
+        })
+    }
+}
+
+/// One bit, what became of it, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The bit.
+    pub bit: Bit,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why. Prints as one sentence.
+    pub reason: Reason,
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.bit, self.outcome, self.reason)
+    }
+}
+
+/// Why a bit stays, goes or comes. Prints as one sentence without a full stop.
+///
+/// Each rule names what it rests on: the kernel, or this crate's judgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Kept: KVM reports it and no rule is against it.
+    HostReports,
+    /// Kept: KVM reports a bit that has no row here.
+    UnknownToThisCrate,
+    /// Kept or added: [`VmmSupport::implements`](crate::VmmSupport) has it, or
+    /// the VMM did its part.
+    VmmServes,
+    /// Kept or added, but a Linux guest with one possible CPU ignores it
+    /// (`arch/x86/kernel/kvm.c`).
+    UnusedByOneVcpu,
+    /// Kept or added, but a Linux guest ignores it under these hints
+    /// (`arch/x86/kernel/kvm.c`). For PV_UNHALT keeping is the better choice:
+    /// older guests that see the hint and not the bit fall back to a
+    /// test-and-set lock instead of the native queue.
+    UnusedUnderHint(KvmHints),
+    /// Hint given: the user asked.
+    HintAsked,
+    /// Hint not given: nobody asked, and KVM reports none.
+    HintNotAsked,
+    /// Dropped: the user said so.
+    TurnedOff,
+    /// Refused: the selection has the bit both on and off.
+    OnAndOff,
+    /// Absent or refused: neither KVM nor the VMM has it.
+    NotReported,
+    /// Absent, dropped or refused: only the VMM can make it work, and has not
+    /// done what the sentence says.
+    NeedsVmm(&'static str),
+    /// Absent, dropped or refused: KVM's code for it is gone.
+    Removed,
+    /// Dropped: with HLT exits disabled `KVM_SET_CPUID2` clears the bit
+    /// (`arch/x86/kvm/cpuid.c`).
+    HltExitsDisabled,
+    /// Dropped: a halted vCPU is put to sleep by nobody.
+    NobodyHalts,
+    /// Dropped: a halted vCPU is woken by nobody.
+    NobodyKicks,
+    /// Dropped: without a local APIC in the kernel KVM's kick returns 0 and
+    /// reaches nobody.
+    KernelKickMissesUserspaceHalt,
+    /// Dropped: KVM has no local APIC, and this is what goes wrong without.
+    NoKernelLapic(&'static str),
+    /// Dropped: hypercalls are answered by the VMM, which does not list this
+    /// feature among what it implements. A rule of this crate.
+    HypercallNotServed,
+    /// Dropped: a guest makes no use of it without these.
+    Needs(KvmFeatures),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HostReports => "KVM reports it and no rule is against it",
+            Self::UnknownToThisCrate => "KVM reports it; its meaning is not known here",
+            Self::VmmServes => "the VMM serves it",
+            Self::UnusedByOneVcpu => "offered, but a Linux guest with one vCPU makes no use of it",
+            Self::UnusedUnderHint(hints) => {
+                return write!(
+                    f,
+                    "offered, but a Linux guest that sees the hint {hints} makes no use of it"
+                );
+            }
+            Self::HintAsked => "the user asked for it: a hint is the VMM's word, not KVM's",
+            Self::HintNotAsked => "nobody asked for it, and KVM gives no hints",
+            Self::TurnedOff => "the user turned it off",
+            Self::OnAndOff => "it is asked for both on and off",
+            Self::NotReported => "this KVM does not report it and the VMM does not serve it",
+            Self::NeedsVmm(duty) => {
+                return write!(
+                    f,
+                    "a VMM may offer it only when {duty}, and this one does not"
+                );
+            }
+            Self::Removed => "deprecated: the code behind it has been removed from KVM",
+            Self::HltExitsDisabled => {
+                "HLT exits are disabled, so no halt can be woken and KVM clears the bit"
+            }
+            Self::NobodyHalts => "nobody puts a halted vCPU to sleep in this configuration",
+            Self::NobodyKicks => "nobody wakes a halted vCPU in this configuration",
+            Self::KernelKickMissesUserspaceHalt => {
+                "vCPUs halt in the VMM, where a kick that KVM serves wakes nobody"
+            }
+            Self::NoKernelLapic(effect) => {
+                return write!(f, "KVM has no local APIC here: {effect}");
+            }
+            Self::HypercallNotServed => {
+                "the guest's hypercalls go to the VMM, which does not serve this one"
+            }
+            Self::Needs(missing) => {
+                return write!(
+                    f,
+                    "it is of no use without {missing}, which the guest is not offered"
+                );
+            }
+        })
+    }
+}
