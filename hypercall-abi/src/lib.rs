@@ -15,7 +15,7 @@ mod nr;
 mod raw;
 mod table;
 
-pub use arch::Arch;
+pub use arch::{Arch, Convention};
 pub use call::{
     ClockPairing, ClockPairingData, GpaRange, Hypercall, Ipi, IpiTargets, KickCpu, MapGpaRange,
     MmuOp, PageSize, SchedYield, SendIpi,

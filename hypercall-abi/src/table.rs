@@ -21,8 +21,10 @@ pub enum Status {
     /// Superseded, and its code removed: current kernels answer as to an
     /// unknown number.
     Deprecated,
-    /// Named by a header or a document that could not be checked against a
-    /// kernel that has it.
+    /// A number that the header keeps, and that the kernel answers as an
+    /// unknown one.
+    Reserved,
+    /// Seen, but not in a kernel that has it.
     Unverified,
 }
 
@@ -33,6 +35,7 @@ impl Status {
         match self {
             Self::Active => "active",
             Self::Deprecated => "deprecated",
+            Self::Reserved => "reserved",
             Self::Unverified => "unverified",
         }
     }
@@ -66,6 +69,16 @@ pub struct Field {
     pub meaning: &'static str,
 }
 
+impl Field {
+    /// The call has none.
+    pub const NONE: &[Self] = &[];
+    /// What the call has is not known to this table.
+    pub const UNVERIFIED: &[Self] = &[Self {
+        place: "unverified",
+        meaning: "no kernel source read says",
+    }];
+}
+
 /// One answer of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -96,8 +109,8 @@ pub enum Server {
     KernelMayExit,
     /// Userspace; KVM only passes it on.
     Userspace,
-    /// No one: current kernels have no code for it.
-    None,
+    /// Nobody: the kernel has no code for it.
+    Nobody,
     /// Not known to this table.
     Unverified,
 }
@@ -110,7 +123,7 @@ impl Server {
             Self::Kernel => "kernel",
             Self::KernelMayExit => "kernel, may exit to userspace",
             Self::Userspace => "userspace",
-            Self::None => "nobody",
+            Self::Nobody => "nobody",
             Self::Unverified => "unverified",
         }
     }
@@ -146,6 +159,18 @@ pub struct Row {
     pub source: &'static str,
 }
 
+impl Row {
+    /// What the guest loads into the number register: the number, which
+    /// PowerPC combines with KVM's vendor code 42.
+    #[must_use]
+    pub const fn number_register(&self) -> u64 {
+        match self.arch {
+            Arch::PowerPc => (42 << 16) | self.nr,
+            _ => self.nr,
+        }
+    }
+}
+
 /// Every hypercall, by architecture and number.
 pub const TABLE: &[Row] = &[
     x86::VAPIC_POLL_IRQ,
@@ -160,6 +185,24 @@ pub const TABLE: &[Row] = &[
     mips::MIPS_GET_CLOCK_FREQ,
     mips::MIPS_EXIT_VM,
     mips::MIPS_CONSOLE_OUTPUT,
+    loongarch::FUNC_IPI,
+    loongarch::FUNC_NOTIFY,
+    loongarch::FUNC_KICK,
+    loongarch::SWDBG,
+    loongarch::USER_SERVICE,
+    arm64::KVM_FEATURES,
+    arm64::KVM_PTP,
+    arm64::PV_TIME_FEATURES,
+    arm64::PV_TIME_ST,
+    arm64::HYP_MEMINFO,
+    arm64::MEM_SHARE,
+    arm64::MEM_UNSHARE,
+    arm64::MMIO_GUARD,
+    arm64::DISCOVER_IMPL_VER,
+    arm64::DISCOVER_IMPL_CPUS,
+    s390::YIELD_TO,
+    s390::KVM,
+    s390::BREAKPOINT,
 ];
 
 /// The row of that number on that architecture.

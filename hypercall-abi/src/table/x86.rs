@@ -14,8 +14,6 @@ const NOT_SHOWN: Return = ret(
     "-KVM_ENOSYS",
     "the feature is enforced and the guest's CPUID lacks it",
 );
-const NO_INPUT: &[Field] = &[];
-const NO_OUTPUT: &[Field] = &[];
 
 pub(super) const VAPIC_POLL_IRQ: Row = Row {
     arch: Arch::X86,
@@ -24,8 +22,8 @@ pub(super) const VAPIC_POLL_IRQ: Row = Row {
     status: Status::Active,
     purpose: "Leave the guest, so that the host checks for pending interrupts before it \
               enters the guest again. The exit is the whole effect.",
-    inputs: NO_INPUT,
-    outputs: NO_OUTPUT,
+    inputs: Field::NONE,
+    outputs: Field::NONE,
     returns: &[ret("0", "always"), NOT_CPL_0],
     gate: Gate::None,
     since: Since::Unverified,
@@ -41,12 +39,12 @@ pub(super) const MMU_OP: Row = Row {
     purpose: "Operations on the guest's page tables in a batch: write an entry, flush the TLB, \
               release a page table. Removed from KVM; the operations survive as constants of \
               the header.",
-    inputs: NO_INPUT,
-    outputs: NO_OUTPUT,
+    inputs: Field::UNVERIFIED,
+    outputs: Field::NONE,
     returns: &[ret("-KVM_ENOSYS", "always, on current kernels"), NOT_CPL_0],
     gate: Gate::Enforced(KvmFeatures::MMU_OP),
     since: Since::Unverified,
-    server: Server::None,
+    server: Server::Nobody,
     source: "arch/x86/include/uapi/asm/kvm_para.h, KVM_MMU_OP_*",
 };
 
@@ -69,7 +67,7 @@ pub(super) const KICK_CPU: Row = Row {
              KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK is set",
         ),
     ],
-    outputs: NO_OUTPUT,
+    outputs: Field::NONE,
     returns: &[
         ret("0", "always, even if no vCPU has that APIC ID"),
         NOT_SHOWN,
@@ -101,7 +99,7 @@ pub(super) const CLOCK_PAIRING: Row = Row {
     outputs: &[field(
         "memory at rbx",
         "s64 sec (seconds), s64 nsec (nanoseconds), u64 tsc (guest TSC cycles), u32 flags (0), \
-         u32 pad[9] (0)",
+         36 bytes of padding (0)",
     )],
     returns: &[
         ret("0", "the structure is written"),
@@ -142,7 +140,7 @@ pub(super) const SEND_IPI: Row = Row {
              destination and no shorthand",
         ),
     ],
-    outputs: NO_OUTPUT,
+    outputs: Field::NONE,
     returns: &[
         ret(
             "n >= 0",
@@ -173,7 +171,7 @@ pub(super) const SCHED_YIELD: Row = Row {
         "rbx",
         "APIC ID of the vCPU to yield to, the whole register",
     )],
-    outputs: NO_OUTPUT,
+    outputs: Field::NONE,
     returns: &[
         ret("0", "always, whether the yield happened or not"),
         NOT_SHOWN,
@@ -207,7 +205,7 @@ pub(super) const MAP_GPA_RANGE: Row = Row {
              encrypted, bits 63:5 reserved, to be 0 (KVM passes them on unchecked)",
         ),
     ],
-    outputs: NO_OUTPUT,
+    outputs: Field::NONE,
     returns: &[
         ret(
             "0",
