@@ -1,1 +1,19 @@
 #![doc = include_str!("../README.md")]
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!("vmm-reference runs on x86-64 Linux");
+
+pub mod backend;
+pub mod cli;
+pub mod cpuid;
+pub mod demo;
+pub mod devices;
+pub mod door;
+pub mod host;
+pub mod hypercall;
+pub mod memory;
+pub mod payload;
+pub mod probe;
+pub mod signals;
+pub mod vcpu;
+pub mod vmm;

@@ -1,1 +1,12 @@
-fn main() {}
+//! Arguments in, exit status out; see [`vmm_reference`].
+
+use std::process::ExitCode;
+
+use vmm_reference::cli::Cli;
+
+fn main() -> ExitCode {
+    match Cli::from_args() {
+        Ok(cli) => cli.run(),
+        Err(status) => status,
+    }
+}

@@ -1,0 +1,90 @@
+//! The CPUID a guest sees: the only file that edits it.
+
+use cpuid_features::kvm::{read, verify, write};
+use cpuid_features::{
+    HaltService, KickService, KvmFeatures, NegotiateError, Negotiated, Selection, VmmSupport,
+    negotiate,
+};
+use kvm_bindings::CpuId;
+use kvm_ioctls::Kvm;
+
+const LEAF_BASIC: u32 = 0x1;
+const LEAF_TOPOLOGY: u32 = 0xb;
+const LEAF_TOPOLOGY_V2: u32 = 0x1f;
+
+/// Why no CPUID could be made for the guest.
+#[derive(Debug, thiserror::Error)]
+pub enum CpuidError {
+    /// KVM_GET_SUPPORTED_CPUID.
+    #[error("KVM_GET_SUPPORTED_CPUID: {0}")]
+    Supported(vmm_sys_util::errno::Error),
+    /// A feature that was asked for can't be had.
+    #[error("{0}")]
+    Negotiate(NegotiateError),
+    /// The leaf could not be written.
+    #[error("guest CPUID: {0}")]
+    Write(cpuid_features::kvm::WriteError),
+    /// KVM changed what it was given.
+    #[error("guest CPUID as KVM keeps it: {0}")]
+    NotKept(cpuid_features::kvm::Verified),
+}
+
+/// What this VMM does for guests that halt in userspace, on `vcpus` vCPUs.
+pub fn userspace_halts(vcpus: u32) -> VmmSupport {
+    VmmSupport {
+        halts: HaltService::Userspace,
+        kicks: KickService::Userspace,
+        hlt_exits: true,
+        exit_hypercall: false,
+        msi_ext_dest_id: false,
+        migration_control: false,
+        vcpus,
+        // The kick is served here, whatever KVM reports.
+        implements: KvmFeatures::PV_UNHALT,
+    }
+}
+
+/// KVM's CPUID for this host, and the paravirtual features in it.
+pub fn supported(kvm: &Kvm) -> Result<(CpuId, KvmFeatures), CpuidError> {
+    let cpuid = kvm
+        .get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
+        .map_err(CpuidError::Supported)?;
+    let features = read(&cpuid).map_or(KvmFeatures::empty(), |leaf| leaf.features);
+    Ok((cpuid, features))
+}
+
+/// What the guest is offered of `host`'s features.
+pub fn offer(
+    host: KvmFeatures,
+    support: &VmmSupport,
+    want: &Selection,
+) -> Result<Negotiated, CpuidError> {
+    negotiate(host, support, want).map_err(CpuidError::Negotiate)
+}
+
+/// The CPUID of the vCPU with `apic_id`.
+pub fn for_vcpu(host: &CpuId, offered: &Negotiated, apic_id: u32) -> Result<CpuId, CpuidError> {
+    let mut cpuid = host.clone();
+    for entry in cpuid.as_mut_slice() {
+        match entry.function {
+            // EBX 31:24 is the initial APIC ID: 8 bits are all it has.
+            LEAF_BASIC => entry.ebx = (entry.ebx & 0x00ff_ffff) | (apic_id << 24),
+            // EDX is the x2APIC ID, in every subleaf.
+            LEAF_TOPOLOGY | LEAF_TOPOLOGY_V2 => entry.edx = apic_id,
+            _ => {}
+        }
+    }
+    write(&mut cpuid, offered).map_err(CpuidError::Write)?;
+    Ok(cpuid)
+}
+
+/// Whether the vCPU got what its guest was offered: KVM_SET_CPUID2 succeeds and
+/// clears bits all the same.
+pub fn check_kept(offered: &Negotiated, kept: &CpuId) -> Result<(), CpuidError> {
+    let verified = verify(offered, kept);
+    if verified.is_exact() {
+        Ok(())
+    } else {
+        Err(CpuidError::NotKept(verified))
+    }
+}

@@ -1,0 +1,208 @@
+//! The demo's figures for a person: a table, a chart and what they mean.
+
+use std::fmt::Write as _;
+
+use super::cell::Row;
+
+const BAR_WIDTH: f64 = 40.0;
+
+/// The table, the chart and two or three sentences; plain text, at most 100
+/// columns.
+pub fn text(rows: &[Row]) -> String {
+    let mut out = String::new();
+    table(&mut out, rows);
+    chart(&mut out, rows);
+    verdict(&mut out, rows);
+    out
+}
+
+/// The rate of `mode` at `vcpus`.
+fn rate(rows: &[Row], mode: &str, vcpus: u32) -> Option<f64> {
+    rows.iter()
+        .find(|r| r.mode == mode && r.vcpus == vcpus)
+        .map(|r| r.ops_per_s)
+}
+
+/// What `row` gained over spinning with as many vCPUs.
+fn gain(rows: &[Row], row: &Row) -> Option<f64> {
+    let spin = rate(rows, "spin", row.vcpus).filter(|&rate| rate > 0.0)?;
+    (row.mode != "spin").then_some(row.ops_per_s / spin)
+}
+
+fn overcommit(row: &Row) -> f64 {
+    f64::from(row.vcpus) / row.host_cpus as f64
+}
+
+// Writing to a String does not fail; `let _` says that it was seen.
+fn table(out: &mut String, rows: &[Row]) {
+    let _ = writeln!(
+        out,
+        "vCPUs  overcommit  mode   locks/s    gain    halts    kicks  host CPU s  wait p50   wait p99"
+    );
+    let mut last = 0;
+    for row in rows {
+        if last != 0 && last != row.vcpus {
+            out.push('\n');
+        }
+        last = row.vcpus;
+        let gain = gain(rows, row).map_or_else(|| "-".to_string(), |g| format!("{g:.1}x"));
+        let _ = writeln!(
+            out,
+            "{:>5}  {:>9.1}x  {:<4}  {:>8}  {:>6}  {:>7}  {:>7}  {:>10.2}  {:>8}  {:>9}",
+            row.vcpus,
+            overcommit(row),
+            row.mode,
+            round(row.ops_per_s),
+            gain,
+            row.halts,
+            row.kicks,
+            row.cpu_seconds,
+            time(row.wait_p50_us),
+            time(row.wait_p99_us),
+        );
+    }
+}
+
+/// A rate without digits that mean nothing.
+fn round(rate: f64) -> String {
+    if rate < 100.0 {
+        format!("{rate:.1}")
+    } else {
+        format!("{rate:.0}")
+    }
+}
+
+/// Microseconds in the unit that a person would take.
+fn time(micros: f64) -> String {
+    match micros {
+        m if m < 1.0 => format!("{:.0} ns", m * 1e3),
+        m if m < 1e3 => format!("{m:.0} us"),
+        m if m < 1e6 => format!("{:.1} ms", m / 1e3),
+        m => format!("{:.1} s", m / 1e6),
+    }
+}
+
+fn chart(out: &mut String, rows: &[Row]) {
+    let most = rows.iter().map(|r| r.ops_per_s).fold(0.0, f64::max);
+    if most <= 0.0 {
+        return;
+    }
+    let _ = writeln!(out, "\nlock acquisitions per second");
+    let mut last = 0;
+    for row in rows {
+        let vcpus = if last == row.vcpus {
+            String::new()
+        } else {
+            format!("{} vCPUs", row.vcpus)
+        };
+        last = row.vcpus;
+        let bar = bar(row.ops_per_s / most);
+        let _ = writeln!(
+            out,
+            "{vcpus:>10}  {:<4} |{bar} {}",
+            row.mode,
+            round(row.ops_per_s)
+        );
+    }
+}
+
+/// A bar in eighths of a character; something is never drawn as nothing.
+fn bar(share: f64) -> String {
+    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of 0 to 1 of a bar of 40 characters; `as` saturates"
+    )]
+    let eighths = ((share * BAR_WIDTH * 8.0).round() as usize).max(usize::from(share > 0.0));
+    let mut bar = "█".repeat(eighths / 8);
+    bar.push_str(PARTS.get(eighths % 8).copied().unwrap_or_default());
+    bar
+}
+
+/// What the figures say, in words.
+fn verdict(out: &mut String, rows: &[Row]) {
+    let Some(first) = rows.first() else { return };
+    let _ = writeln!(
+        out,
+        "\nOvercommit is vCPUs per host CPU ({} here). Above 1x some vCPU that wants to run must\n\
+         wait for a CPU. A waiter that spins keeps that CPU from the very vCPU it waits for; a\n\
+         waiter that halts gives it up, and the unlocker wakes it with KVM_HC_KICK_CPU.",
+        first.host_cpus
+    );
+    let best = rows
+        .iter()
+        .filter_map(|row| Some((gain(rows, row)?, row)))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    if let Some((gain, row)) = best
+        && gain > 1.0
+        && let Some(spin) = rows
+            .iter()
+            .find(|r| r.mode == "spin" && r.vcpus == row.vcpus)
+    {
+        let cpu = |r: &Row| r.cpu_seconds / (r.acquisitions.max(1) as f64) * 1e6;
+        let _ = writeln!(
+            out,
+            "Gained: at {} vCPUs ({:.1}x) halt and kick took the lock {gain:.1} times as often as \
+             spinning.\nCost: {:.0} us of host CPU for one acquisition, where spinning burnt {:.0} us.",
+            row.vcpus,
+            overcommit(row),
+            cpu(row),
+            cpu(spin)
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(mode: &'static str, vcpus: u32, ops_per_s: f64) -> Row {
+        Row {
+            backend: "kvm",
+            mode,
+            vcpus,
+            host_cpus: 2,
+            acquisitions: 1000,
+            expected: 1000,
+            seconds: 2.0,
+            ops_per_s,
+            halts: 0,
+            kicks: 0,
+            cpu_seconds: 4.0,
+            wait_p50_us: 10.0,
+            wait_p99_us: 2e6,
+        }
+    }
+
+    #[test]
+    fn gain_is_over_spin_with_as_many_vcpus() {
+        let rows = [
+            row("spin", 4, 400.0),
+            row("pv", 4, 6000.0),
+            row("pv", 8, 5000.0),
+        ];
+        let text = text(&rows);
+        assert!(text.contains("15.0x"), "{text}");
+        assert_eq!(gain(&rows, &rows[2]), None, "no spin row at 8 vCPUs");
+        assert!(text.contains("at 4 vCPUs (2.0x)"), "{text}");
+        assert!(text.contains("2.0 s"), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 100),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_stalled_mode_still_has_a_bar() {
+        assert_eq!(bar(0.0), "");
+        assert_eq!(bar(1e-9), "▏");
+        assert_eq!(bar(1.0).chars().count(), 40);
+    }
+
+    #[test]
+    fn nothing_measured_is_no_panic() {
+        assert!(text(&[]).contains("vCPUs"));
+        assert!(text(&[row("spin", 1, 0.0), row("pv", 1, 5.0)]).contains("pv"));
+    }
+}

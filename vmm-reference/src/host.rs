@@ -1,0 +1,63 @@
+//! /dev/kvm: opened once, and what it says of itself.
+
+use std::path::Path;
+
+use kvm_ioctls::Kvm;
+
+/// The only version of the API that there ever was.
+const API_VERSION: i32 = 12;
+
+/// Why there is no KVM here.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// No such device.
+    #[error("/dev/kvm is absent: this kernel has no KVM, or its module is not loaded")]
+    Absent,
+    /// The device refuses this user.
+    #[error("/dev/kvm is refused: {0} (is this user in the group kvm?)")]
+    Refused(vmm_sys_util::errno::Error),
+    /// The device is there and does not open.
+    #[error("/dev/kvm does not open: {0}")]
+    Open(vmm_sys_util::errno::Error),
+    /// It opens, and is not KVM.
+    #[error("/dev/kvm has API version {0}, not {API_VERSION}: not a KVM that this program knows")]
+    ApiVersion(i32),
+}
+
+/// Opens /dev/kvm and checks that it is one.
+pub fn open_kvm() -> Result<Kvm, HostError> {
+    let kvm = Kvm::new().map_err(|e| match e.errno() {
+        libc::ENOENT | libc::ENODEV | libc::ENXIO => HostError::Absent,
+        libc::EACCES | libc::EPERM => HostError::Refused(e),
+        _ => HostError::Open(e),
+    })?;
+    match kvm.get_api_version() {
+        API_VERSION => Ok(kvm),
+        other => Err(HostError::ApiVersion(other)),
+    }
+}
+
+/// What virtualizes here, as far as a program can tell.
+pub fn vendor() -> &'static str {
+    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let has = |flag| {
+        flags
+            .lines()
+            .find(|line| line.starts_with("flags"))
+            .is_some_and(|line| line.split_ascii_whitespace().any(|f| f == flag))
+    };
+    if has("vmx") {
+        "vmx"
+    } else if has("svm") {
+        "svm"
+    } else if Path::new("/sys/module/kvm_pvm").exists() {
+        "pvm"
+    } else {
+        "unknown"
+    }
+}
+
+/// CPUs that this process may run on: what overcommit is measured against.
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

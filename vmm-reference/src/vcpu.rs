@@ -1,0 +1,138 @@
+//! A vCPU's thread: run the guest, go through the door it came to, and sleep
+//! in the halt/kick scheduler while the guest is halted.
+//!
+//! ```text
+//!              HLT                  pause
+//!   Running ---------> Halted   any ------> Paused
+//!      ^                 |                     |
+//!      +-- kick, event --+      back <-- resume --+
+//!
+//!   stop, exit port, triple fault, error: any -> Finished
+//! ```
+
+use std::sync::Arc;
+
+use cpuid_features::KvmFeatures;
+use hypercall_abi::{Enforcement, dispatch};
+use pv_lock_host::{Resumed, VcpuParker, WakeReason};
+
+use crate::backend::{BackendError, VcpuBackend};
+use crate::devices::{Bus, BusEvent};
+use crate::door::{self, Door};
+use crate::hypercall::Calls;
+
+/// How a vCPU ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The guest wrote this value to the exit port.
+    ExitPort(u8),
+    /// The VMM stopped it.
+    Stopped,
+    /// Triple fault: on a PC, a reset.
+    TripleFault,
+    /// It can't go on.
+    Failed(BackendError),
+}
+
+/// One vCPU with all that its thread needs.
+#[derive(Debug)]
+pub struct Vcpu<B> {
+    backend: B,
+    parker: VcpuParker,
+    calls: Calls,
+    /// What the guest was told: a call whose feature it does not have is
+    /// answered -KVM_ENOSYS.
+    features: KvmFeatures,
+    bus: Arc<Bus>,
+}
+
+enum State {
+    Running,
+    Halted,
+    Paused,
+    Finished(Ended),
+}
+
+impl<B: VcpuBackend> Vcpu<B> {
+    /// A vCPU that is ready to run.
+    pub fn new(
+        backend: B,
+        parker: VcpuParker,
+        calls: Calls,
+        features: KvmFeatures,
+        bus: Arc<Bus>,
+    ) -> Self {
+        Self {
+            backend,
+            parker,
+            calls,
+            features,
+            bus,
+        }
+    }
+
+    /// The APIC ID that a kick for this vCPU names.
+    pub fn apic_id(&self) -> u32 {
+        self.parker.apic_id().0
+    }
+
+    /// Runs the guest to its end.
+    pub fn run(mut self) -> Ended {
+        let mut state = State::Running;
+        loop {
+            state = match state {
+                State::Running => self.running(),
+                State::Halted => self.halted(),
+                State::Paused => self.paused(),
+                State::Finished(ended) => return ended,
+            }
+        }
+    }
+
+    /// Running ---- HLT ----> Halted
+    fn running(&mut self) -> State {
+        loop {
+            // The slot's bits are the truth about pause and stop; the signal
+            // that ended KVM_RUN only makes this thread look.
+            match self.parker.pending() {
+                Some(WakeReason::Stopped) => return State::Finished(Ended::Stopped),
+                Some(_) => return State::Paused,
+                None => {}
+            }
+            self.parker.enter();
+            let door = door::next(&mut self.backend, &self.bus);
+            self.parker.exit();
+            match door {
+                Ok(Door::Hypercall(call, reply)) => {
+                    let enforced = Enforcement::Enforced(self.features);
+                    reply.send(dispatch(&call, enforced, &mut self.calls));
+                }
+                Ok(Door::Halt) => return State::Halted,
+                Ok(Door::Again) => {}
+                Ok(Door::Bus(BusEvent::Exit(value))) => {
+                    return State::Finished(Ended::ExitPort(value));
+                }
+                Ok(Door::Shutdown) => return State::Finished(Ended::TripleFault),
+                Err(e) => return State::Finished(Ended::Failed(e)),
+            }
+        }
+    }
+
+    /// Halted ---- kick, event ----> Running
+    fn halted(&mut self) -> State {
+        match self.parker.halt() {
+            WakeReason::Stopped => State::Finished(Ended::Stopped),
+            WakeReason::Paused => State::Paused,
+            WakeReason::Kicked | WakeReason::Event | WakeReason::TimedOut => State::Running,
+        }
+    }
+
+    /// Paused ---- resume ----> Running
+    fn paused(&mut self) -> State {
+        match self.parker.wait_resumed() {
+            Resumed::Stopped => State::Finished(Ended::Stopped),
+            Resumed::Running => State::Running,
+            Resumed::Halted => State::Halted,
+        }
+    }
+}
