@@ -1,0 +1,187 @@
+//! The vCPU loop with a guest that is a list of exits: every arm, no VM.
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use cpuid_features::KvmFeatures;
+use hypercall_abi::{HypercallNr, Mode, RawHypercall};
+use pv_lock_host::{ApicId, HaltScheduler, Kicker, VcpuParker};
+use vmm_reference::backend::{BackendError, Exit, VcpuBackend};
+use vmm_reference::devices::{Bus, BusEvent};
+use vmm_reference::hypercall::Calls;
+use vmm_reference::vcpu::{Ended, Vcpu};
+
+/// What the guest does next.
+enum Step {
+    Call(u64, [u64; 4], Mode, u8),
+    Leave(Exit),
+    Fail,
+}
+
+struct Script {
+    steps: std::vec::IntoIter<Step>,
+    call: Option<RawHypercall>,
+    results: Arc<Mutex<Vec<u64>>>,
+}
+
+impl VcpuBackend for Script {
+    fn run(&mut self, _bus: &Bus) -> Result<Exit, BackendError> {
+        match self.steps.next() {
+            Some(Step::Call(nr, args, mode, cpl)) => {
+                self.call = Some(RawHypercall {
+                    nr,
+                    args,
+                    mode,
+                    cpl,
+                });
+                Ok(Exit::Doorbell)
+            }
+            Some(Step::Leave(exit)) => Ok(exit),
+            Some(Step::Fail) => Err(BackendError::Ioctl {
+                op: "KVM_RUN",
+                source: vmm_sys_util::errno::Error::new(14),
+            }),
+            None => Ok(Exit::Bus(BusEvent::Exit(0))),
+        }
+    }
+
+    fn hypercall(&mut self) -> Result<RawHypercall, BackendError> {
+        Ok(self.call.take().expect("only asked for at a doorbell"))
+    }
+
+    fn set_result(&mut self, rax: u64) {
+        self.results.lock().expect("not poisoned").push(rax);
+    }
+}
+
+struct Fixture {
+    vcpu: Vcpu<Script>,
+    other: VcpuParker,
+    kicker: Kicker,
+    results: Arc<Mutex<Vec<u64>>>,
+}
+
+/// vCPU 0 runs `steps`; vCPU 1 is there to be kicked.
+fn fixture(steps: Vec<Step>, features: KvmFeatures) -> Fixture {
+    let ids = [ApicId(0), ApicId(1)];
+    let (scheduler, mut parkers) = HaltScheduler::new(&ids).expect("two distinct IDs");
+    let (other, own) = (parkers.remove(1), parkers.remove(0));
+    let results = Arc::default();
+    let script = Script {
+        steps: steps.into_iter(),
+        call: None,
+        results: Arc::clone(&results),
+    };
+    let kicker = scheduler.kicker();
+    let calls = Calls::new(kicker.clone());
+    let vcpu = Vcpu::new(script, own, calls, features, Arc::new(Bus::default()));
+    Fixture {
+        vcpu,
+        other,
+        kicker,
+        results,
+    }
+}
+
+const KICK: u64 = HypercallNr::KICK_CPU.0;
+const ENOSYS: u64 = (-1000i64) as u64;
+const EPERM: u64 = (-1i64) as u64;
+
+#[test]
+fn answers_are_the_abi_s() {
+    let f = fixture(
+        vec![
+            Step::Call(KICK, [0, 1, 0, 0], Mode::Bits64, 0),
+            Step::Call(KICK, [0, 77, 0, 0], Mode::Bits64, 0),
+            Step::Call(KICK, [0, 1, 0, 0], Mode::Bits64, 3),
+            Step::Call(0x63, [0; 4], Mode::Bits64, 0),
+            Step::Call(0x63, [0; 4], Mode::Bits32, 0),
+            Step::Call(0x63, [0; 4], Mode::Bits64, 3),
+        ],
+        KvmFeatures::PV_UNHALT,
+    );
+    assert!(matches!(f.vcpu.run(), Ended::ExitPort(0)));
+    let results = f.results.lock().expect("not poisoned");
+    assert_eq!(*results, [0, 0, EPERM, ENOSYS, 0xffff_fc18, EPERM]);
+}
+
+#[test]
+fn a_kick_is_latched_for_the_other_vcpu() {
+    let mut f = fixture(
+        vec![Step::Call(KICK, [0, 1, 0, 0], Mode::Bits64, 0)],
+        KvmFeatures::PV_UNHALT,
+    );
+    f.vcpu.run();
+    assert_eq!(f.other.halt(), pv_lock_host::WakeReason::Kicked);
+}
+
+#[test]
+fn without_the_feature_a_kick_is_not_there() {
+    let f = fixture(
+        vec![Step::Call(KICK, [0, 1, 0, 0], Mode::Bits64, 0)],
+        KvmFeatures::empty(),
+    );
+    f.vcpu.run();
+    assert_eq!(*f.results.lock().expect("not poisoned"), [ENOSYS]);
+    // And it did nothing: the next kick is the first.
+    assert_eq!(f.kicker.kick(ApicId(1)), pv_lock_host::KickOutcome::Latched);
+}
+
+#[test]
+fn kick_self_then_halt_runs_on() {
+    let f = fixture(
+        vec![
+            Step::Call(KICK, [0, 0, 0, 0], Mode::Bits64, 0),
+            Step::Leave(Exit::Halt),
+            Step::Leave(Exit::Bus(BusEvent::Exit(9))),
+        ],
+        KvmFeatures::PV_UNHALT,
+    );
+    assert!(matches!(f.vcpu.run(), Ended::ExitPort(9)));
+}
+
+#[test]
+fn a_halted_vcpu_can_be_paused_kicked_resumed_and_stopped() {
+    let f = fixture(
+        vec![Step::Leave(Exit::Halt), Step::Leave(Exit::Halt)],
+        KvmFeatures::PV_UNHALT,
+    );
+    let (vcpu, kicker) = (f.vcpu, f.kicker);
+    let thread = thread::spawn(move || vcpu.run());
+    kicker.pause_all();
+    // A kick during the pause is not consumed by it; the vCPU halts twice, so
+    // it takes a second one to end.
+    kicker.kick(ApicId(0));
+    thread::sleep(Duration::from_millis(20));
+    assert!(!thread.is_finished(), "paused, or in its second halt");
+    kicker.resume_all();
+    thread::sleep(Duration::from_millis(20));
+    assert!(!thread.is_finished(), "in its second halt");
+    kicker.stop_all();
+    assert!(matches!(thread.join().expect("no panic"), Ended::Stopped));
+}
+
+#[test]
+fn a_stop_before_the_first_run_keeps_the_guest_out() {
+    let f = fixture(vec![Step::Fail], KvmFeatures::PV_UNHALT);
+    f.kicker.stop_all();
+    assert!(matches!(f.vcpu.run(), Ended::Stopped));
+}
+
+#[test]
+fn ends_of_the_guest_end_the_loop() {
+    let run = |step| fixture(vec![step], KvmFeatures::PV_UNHALT).vcpu.run();
+    assert!(matches!(
+        run(Step::Leave(Exit::Shutdown)),
+        Ended::TripleFault
+    ));
+    assert!(matches!(
+        run(Step::Leave(Exit::Interrupted)),
+        Ended::ExitPort(0)
+    ));
+    let Ended::Failed(e) = run(Step::Fail) else {
+        panic!("an error ends it")
+    };
+    assert_eq!(e.to_string(), "KVM_RUN: Bad address (os error 14)");
+}
