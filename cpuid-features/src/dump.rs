@@ -7,9 +7,14 @@
 //!    0x40000001 0x00: eax=0x01007efb ebx=0x00000000 ecx=0x00000000 edx=0x00000000
 //! ```
 
+use core::fmt;
+
 use crate::leaf::{
     CpuidReader, CpuidRegs, HYPERVISOR_BASE_END, HYPERVISOR_BASE_STEP, KVM_CPUID_SIGNATURE,
 };
+
+/// How many places there are for a hypervisor's leaves.
+const BASES: usize = ((HYPERVISOR_BASE_END - KVM_CPUID_SIGNATURE) / HYPERVISOR_BASE_STEP) as usize;
 
 /// The text of a dump.
 ///
@@ -69,6 +74,18 @@ impl DumpEntry {
     }
 }
 
+/// The line of a dump, as [`DumpEntry::parse`] reads it back.
+impl fmt::Display for DumpEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CpuidRegs { eax, ebx, ecx, edx } = self.regs;
+        write!(
+            f,
+            "   {:#010x} {:#04x}: eax={eax:#010x} ebx={ebx:#010x} ecx={ecx:#010x} edx={edx:#010x}",
+            self.leaf, self.subleaf
+        )
+    }
+}
+
 /// `0x` and one to eight hexadecimal digits.
 fn hex(word: &str) -> Option<u32> {
     let digits = word.strip_prefix("0x")?;
@@ -86,19 +103,27 @@ impl CpuidReader for Dump<'_> {
             .map(|entry| entry.regs)
     }
 
-    /// One pass over the text; asking for each possible base would be 256.
+    /// One pass over the text, where asking for each possible base is 256.
     fn kvm_base(&self) -> Option<u32> {
-        self.entries()
-            .filter(|entry| entry.subleaf == 0 && entry.regs.is_kvm_signature())
-            .map(|entry| entry.leaf)
-            .filter(|leaf| {
-                (KVM_CPUID_SIGNATURE..HYPERVISOR_BASE_END).contains(leaf)
-                    && leaf.is_multiple_of(HYPERVISOR_BASE_STEP)
-            })
-            .filter(|&leaf| {
-                self.leaf(leaf)
-                    .is_some_and(|first| first.is_kvm_signature())
-            })
-            .min()
+        let mut first_seen = [false; BASES];
+        let mut lowest = None;
+        for entry in self.entries().filter(|entry| entry.subleaf == 0) {
+            let Some(offset) = entry.leaf.checked_sub(KVM_CPUID_SIGNATURE) else {
+                continue;
+            };
+            if !offset.is_multiple_of(HYPERVISOR_BASE_STEP) {
+                continue;
+            }
+            let Some(seen) = first_seen.get_mut((offset / HYPERVISOR_BASE_STEP) as usize) else {
+                continue;
+            };
+            if !core::mem::replace(seen, true)
+                && entry.regs.is_kvm_signature()
+                && lowest.is_none_or(|base| entry.leaf < base)
+            {
+                lowest = Some(entry.leaf);
+            }
+        }
+        lowest
     }
 }

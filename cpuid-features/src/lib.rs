@@ -6,6 +6,7 @@
 extern crate std;
 
 mod bits;
+mod document;
 mod dump;
 #[cfg(feature = "kvm-bindings")]
 pub mod kvm;
@@ -19,6 +20,7 @@ mod select;
 mod table;
 
 pub use bits::{KvmFeatures, KvmHints, Singles};
+pub use document::{Document, Format};
 pub use dump::{Dump, DumpEntry};
 pub use leaf::{
     CpuidReader, CpuidRegs, HYPERVISOR_BASE_END, HYPERVISOR_BASE_STEP, KVM_CPUID_FEATURES,

@@ -13,7 +13,7 @@ use crate::table::{FEATURES, Provider};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HaltService {
     /// KVM: it has the local APIC (full or split irqchip), and HLT does not
-    /// leave it.
+    /// leave it. Also what to say when HLT exits are disabled in such a VM.
     Kernel,
     /// The VMM: no local APIC in the kernel, HLT exits and the VMM parks the
     /// vCPU.
@@ -267,11 +267,16 @@ fn feature_verdict(
     if by_vmm {
         return Ok(Reason::VmmServes);
     }
+    let kernel_lapic = vmm.halts == HaltService::Kernel;
     let Some(row) = row else {
-        return Ok(Reason::UnknownToThisCrate);
+        return if kernel_lapic {
+            Ok(Reason::UnknownToThisCrate)
+        } else {
+            Err(Reason::UnknownWithoutLapic)
+        };
     };
     if let Some(effect) = row.without_lapic
-        && vmm.halts != HaltService::Kernel
+        && !kernel_lapic
     {
         return Err(Reason::NoKernelLapic(effect));
     }

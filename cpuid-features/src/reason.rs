@@ -76,6 +76,10 @@ pub enum Reason {
     HostReports,
     /// Kept: KVM reports a bit that has no row here.
     UnknownToThisCrate,
+    /// Dropped: KVM reports a bit that has no row here, and KVM has no local
+    /// APIC. Half of what KVM reports breaks without one, so a bit about
+    /// which nothing is known is left out. A rule of this crate.
+    UnknownWithoutLapic,
     /// Kept or added: [`VmmSupport::implements`](crate::VmmSupport) has it, or
     /// the VMM did its part.
     VmmServes,
@@ -126,6 +130,10 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::HostReports => "KVM reports it and no rule is against it",
             Self::UnknownToThisCrate => "KVM reports it; its meaning is not known here",
+            Self::UnknownWithoutLapic => {
+                "its meaning is not known here, and it may need the local APIC that KVM does \
+                 not have"
+            }
             Self::VmmServes => "the VMM serves it",
             Self::UnusedByOneVcpu => "offered, but a Linux guest with one vCPU makes no use of it",
             Self::UnusedUnderHint(hints) => {

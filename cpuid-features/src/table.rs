@@ -66,7 +66,8 @@ pub struct FeatureRow {
     pub arch: Arch,
     /// Bit number in that word, 0 to 31.
     pub bit: u8,
-    /// The name that users type, as in `+pv-unhalt`.
+    /// The name that users type, as in `+pv-unhalt`: the kernel's without
+    /// `KVM_FEATURE_`, in lower case and with dashes.
     pub name: &'static str,
     /// The kernel's macro.
     pub kernel_name: &'static str,
@@ -375,7 +376,7 @@ pub const FEATURES: &[FeatureRow] = &[
     },
     FeatureRow {
         bit: bit(KvmFeatures::CLOCKSOURCE_STABLE),
-        name: "clocksource-stable",
+        name: "clocksource-stable-bit",
         kernel_name: "KVM_FEATURE_CLOCKSOURCE_STABLE_BIT",
         qemu: Some("kvmclock-stable-bit"),
         purpose: "kvmclock goes backwards on no vCPU: no guest-side correction is needed",

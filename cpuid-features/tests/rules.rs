@@ -198,6 +198,14 @@ const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        what: "unknown bit, no LAPIC in the kernel",
+        host: FULL.union(KvmFeatures::from_bits_retain(1 << 18)),
+        vmm: USERSPACE,
+        bit: KvmFeatures::from_bits_retain(1 << 18),
+        reason: Reason::UnknownWithoutLapic,
+        ..CASE
+    },
+    Case {
         what: "map gpa range, capability on",
         vmm: VmmSupport {
             exit_hypercall: true,

@@ -1,0 +1,132 @@
+//! The committed documents are what the table prints today.
+
+#![expect(clippy::panic, reason = "a helper of tests fails by panicking")]
+
+use std::path::Path;
+
+use cpuid_features::{Arch, FEATURES, Format, HINTS, LOONGARCH_FEATURES};
+
+/// File in `docs/`, and how the example `features` makes it.
+const DOCUMENTS: &[(&str, Format, Arch)] = &[
+    ("FEATURES.md", Format::Markdown, Arch::X86),
+    ("FEATURES-loongarch.md", Format::Markdown, Arch::LoongArch),
+    ("cpuid.txt", Format::Kernel, Arch::X86),
+];
+
+#[test]
+fn documents_are_not_stale() {
+    for &(name, format, arch) in DOCUMENTS {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("docs")
+            .join(name);
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        let printed = format.document(arch).to_string();
+        assert!(
+            committed == printed,
+            "docs/{name} is stale; make it anew with\n  cargo run -p cpuid-features --example \
+             features -- --format {} --arch {arch} > cpuid-features/docs/{name}",
+            format.name()
+        );
+    }
+}
+
+#[test]
+fn tsv_has_a_line_a_bit() {
+    for (arch, rows) in [(Arch::X86, FEATURES), (Arch::LoongArch, LOONGARCH_FEATURES)] {
+        let text = Format::Tsv.document(arch).to_string();
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split('\t').collect())
+            .collect();
+        assert_eq!(lines[0], ["register", "bit", "name"]);
+        for (line, row) in lines[1..].iter().zip(rows) {
+            assert_eq!(line[1..], [row.bit.to_string().as_str(), row.name]);
+        }
+        let hints = if arch == Arch::X86 { HINTS.len() } else { 0 };
+        assert_eq!(lines.len(), 1 + rows.len() + hints);
+    }
+}
+
+#[test]
+fn text_keeps_its_width() {
+    for arch in [Arch::X86, Arch::LoongArch] {
+        for line in Format::Kernel.document(arch).to_string().lines() {
+            assert!(line.len() <= 90, "{line}");
+            assert_eq!(line, line.trim_end());
+        }
+    }
+}
+
+/// A JSON reader in thirty lines: enough to know that the document is JSON
+/// and to count its objects, without a dependency for it.
+#[test]
+fn json_is_json() {
+    for (arch, rows) in [
+        (Arch::X86, FEATURES.len() + HINTS.len()),
+        (Arch::LoongArch, 4),
+    ] {
+        let text = Format::Json.document(arch).to_string();
+        let mut rest = text.as_str();
+        assert_eq!(value(&mut rest), rows, "{arch}");
+        assert_eq!(rest.trim(), "");
+    }
+}
+
+/// Reads one value off `rest`; how many elements it has.
+fn value(rest: &mut &str) -> usize {
+    *rest = rest.trim_start();
+    match rest.chars().next() {
+        Some('[') => elements(rest, ']', |rest| {
+            value(rest);
+        }),
+        Some('{') => elements(rest, '}', |rest| {
+            value(rest);
+            take(rest, ':');
+            value(rest);
+        }),
+        Some('"') => {
+            take(rest, '"');
+            while !rest.starts_with('"') {
+                let skip = if rest.starts_with('\\') { 2 } else { 1 };
+                *rest = rest.get(skip..).unwrap_or_else(|| panic!("open string"));
+            }
+            take(rest, '"');
+            0
+        }
+        _ => {
+            let end = rest.find([',', ']', '}']).unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            let known = ["true", "false", "null"].contains(&word) || word.parse::<u64>().is_ok();
+            assert!(known, "{word:?} is no value");
+            *rest = after;
+            0
+        }
+    }
+}
+
+fn elements(rest: &mut &str, close: char, one: impl Fn(&mut &str)) -> usize {
+    *rest = &rest[1..];
+    let mut count = 0;
+    loop {
+        *rest = rest.trim_start();
+        if count == 0 && rest.starts_with(close) {
+            break;
+        }
+        one(rest);
+        count += 1;
+        *rest = rest.trim_start();
+        if !rest.starts_with(',') {
+            break;
+        }
+        take(rest, ',');
+    }
+    take(rest, close);
+    count
+}
+
+fn take(rest: &mut &str, expected: char) {
+    *rest = rest.trim_start();
+    *rest = rest
+        .strip_prefix(expected)
+        .unwrap_or_else(|| panic!("expected {expected:?} at {:?}", rest.get(..20)));
+}

@@ -1,0 +1,149 @@
+//! Every number against the kernel's own headers, as a C compiler reads them:
+//! each row has its macro's value, and each macro has its row.
+//!
+//! Needs gcc and linux-libc-dev; without them it fails and says so.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of tests fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use cpuid_features::{
+    FEATURES, HINTS, KVM_CPUID_FEATURES, KVM_CPUID_SIGNATURE, KVM_SIGNATURE, KVM_SIGNATURE_WORDS,
+    msr,
+};
+
+const MISSING: &str = "the header test needs a C compiler and the kernel's headers: \
+                       apt-get install gcc linux-libc-dev";
+
+fn gcc() -> Command {
+    Command::new(std::env::var("CC").unwrap_or_else(|_| "gcc".into()))
+}
+
+fn stdout(command: &mut Command) -> String {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{MISSING} ({error})"));
+    assert!(
+        output.status.success(),
+        "{MISSING}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The macros of `linux/kvm_para.h` and what it includes that start with one
+/// of the prefixes.
+fn macros(prefixes: &[&str]) -> Vec<String> {
+    stdout(gcc().args(["-E", "-dM", "-include", "linux/kvm_para.h", "-x", "c", "-"]))
+        .lines()
+        .filter_map(|line| line.strip_prefix("#define ")?.split(' ').next())
+        .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What C makes of `macros`.
+fn values(test: &str, macros: &[String]) -> BTreeMap<String, u64> {
+    let mut source =
+        String::from("#include <stdio.h>\n#include <linux/kvm_para.h>\nint main(void) {\n");
+    for name in macros {
+        source += &format!("printf(\"{name} %llu\\n\", (unsigned long long)({name}));\n");
+    }
+    source += "return 0; }\n";
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (c, program) = (dir.join(format!("{test}.c")), dir.join(test));
+    std::fs::write(&c, source).unwrap();
+    stdout(gcc().arg("-o").arg(&program).arg(&c));
+    stdout(&mut Command::new(program))
+        .lines()
+        .map(|line| {
+            let (name, value) = line.split_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+fn ours<'a>(rows: impl IntoIterator<Item = (&'a str, u64)>) -> BTreeMap<String, u64> {
+    rows.into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+#[test]
+fn features_are_the_headers() {
+    let header = values("features", &macros(&["KVM_FEATURE_"]));
+    assert!(header.len() >= 18, "{MISSING}: this header is too old");
+    assert_eq!(
+        ours(FEATURES.iter().map(|row| (row.kernel_name, row.bit.into()))),
+        header
+    );
+}
+
+#[test]
+fn hints_are_the_headers() {
+    assert_eq!(
+        ours(HINTS.iter().map(|row| (row.kernel_name, row.bit.into()))),
+        values("hints", &macros(&["KVM_HINTS_"]))
+    );
+}
+
+#[test]
+fn msrs_are_the_headers() {
+    assert_eq!(
+        ours(
+            msr::ALL
+                .iter()
+                .map(|msr| (msr.kernel_name, msr.index.into()))
+        ),
+        values("msrs", &macros(&["MSR_KVM_"]))
+    );
+}
+
+/// The hypercalls that rows name have the header's numbers.
+#[test]
+fn gated_hypercalls_are_the_headers() {
+    let header = values("hypercalls", &macros(&["KVM_HC_"]));
+    let mut seen = 0;
+    for gate in FEATURES.iter().flat_map(|row| row.gates) {
+        assert_eq!(
+            Some(&u64::from(gate.nr)),
+            header.get(gate.kernel_name),
+            "{}",
+            gate.kernel_name
+        );
+        seen += 1;
+    }
+    assert_eq!(seen, 5);
+}
+
+#[test]
+fn leaves_and_signature_are_the_headers() {
+    let leaves = values("leaves", &macros(&["KVM_CPUID_"]));
+    assert_eq!(
+        leaves,
+        ours([
+            ("KVM_CPUID_SIGNATURE", KVM_CPUID_SIGNATURE.into()),
+            ("KVM_CPUID_FEATURES", KVM_CPUID_FEATURES.into()),
+        ])
+    );
+    let macros = stdout(gcc().args(["-E", "-dM", "-include", "linux/kvm_para.h", "-x", "c", "-"]));
+    let signature = macros
+        .lines()
+        .find_map(|line| line.strip_prefix("#define KVM_SIGNATURE "))
+        .unwrap();
+    assert_eq!(signature, "\"KVMKVMKVM\\0\\0\\0\"");
+    assert_eq!(KVM_SIGNATURE, b"KVMKVMKVM\0\0\0");
+    let bytes: Vec<u8> = KVM_SIGNATURE_WORDS
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    assert_eq!(bytes, KVM_SIGNATURE);
+}
