@@ -7,6 +7,8 @@ use core::fmt;
 /// It is what a guest passes to `KVM_HC_KICK_CPU`, and it is not an index: ids
 /// may be sparse, and a topology may leave holes in them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct ApicId(pub u32);
 
 impl fmt::Display for ApicId {

@@ -1,23 +1,67 @@
 //! How a scheduler is made.
 
 use core::fmt;
-use std::sync::atomic::AtomicU64;
+use core::num::NonZeroUsize;
 
 use crate::apic_id::ApicId;
+use crate::gate::Gate;
 use crate::parker::VcpuParker;
-use crate::scheduler::{HaltScheduler, Shared};
-use crate::slot::Slot;
+use crate::polling::{Polling, Window};
+use crate::scheduler::{HaltScheduler, Load, Shared};
 use crate::sync::Arc;
 use crate::table::ApicTable;
+use crate::yielding::Yielding;
 
 /// More vCPUs than any kernel or APIC knows; keeps slot numbers in 32 bits.
 const MAX_VCPUS: usize = 1 << 24;
 
 /// Chooses policies, then builds a [`HaltScheduler`].
-#[derive(Clone, Debug, Default)]
-pub struct SchedulerBuilder {}
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SchedulerBuilder {
+    polling: Polling,
+    yielding: Yielding,
+    host_cpus: Option<usize>,
+    counting: bool,
+}
+
+impl Default for SchedulerBuilder {
+    fn default() -> Self {
+        Self {
+            polling: Polling::Off,
+            yielding: Yielding::Nothing,
+            host_cpus: None,
+            counting: true,
+        }
+    }
+}
 
 impl SchedulerBuilder {
+    /// How long a halted vCPU looks for a kick before its thread sleeps.
+    pub fn polling(mut self, polling: Polling) -> Self {
+        self.polling = polling;
+        self
+    }
+
+    /// What follows a kick that woke a vCPU.
+    pub fn yielding(mut self, yielding: Yielding) -> Self {
+        self.yielding = yielding;
+        self
+    }
+
+    /// How many host CPUs the vCPUs share; without it, as many as the calling
+    /// thread may use. Zero counts as one.
+    pub fn host_cpus(mut self, n: usize) -> Self {
+        self.host_cpus = Some(n.max(1));
+        self
+    }
+
+    /// Whether to count kicks and halts and how long they took. On without it.
+    pub fn counting(mut self, counting: bool) -> Self {
+        self.counting = counting;
+        self
+    }
+
     /// Makes the scheduler and one parker per vCPU, in the order of `ids`.
     ///
     /// # Errors
@@ -30,13 +74,22 @@ impl SchedulerBuilder {
             return Err(BuildError::TooManyVcpus(ids.len()));
         }
         let table = ApicTable::new(ids).map_err(BuildError::DuplicateApicId)?;
-        let shared = Arc::new(Shared {
-            slots: ids.iter().map(|&id| Slot::new(id)).collect(),
-            table,
-            no_such_vcpu: AtomicU64::new(0),
-        });
+        let sched_yield = matches!(self.yielding, Yielding::SchedYield);
+        let gate = match self.yielding {
+            Yielding::Nothing | Yielding::SchedYield => None,
+            Yielding::Cap(cap) => Some(Gate::new(cap, ids.len())),
+        };
+        let window = Window::new(self.polling);
+        let tracked = sched_yield || self.polling != Polling::Off;
+        let host_cpus = match self.host_cpus {
+            Some(n) => n,
+            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        };
+        let load = Load::new(ids.len(), host_cpus, tracked);
+        let shared = Shared::new(ids, table, self.counting, sched_yield, gate, load);
+        let shared = Arc::new(shared);
         let parkers = (0..ids.len())
-            .map(|index| VcpuParker::new(Arc::clone(&shared), index))
+            .map(|index| VcpuParker::new(Arc::clone(&shared), index, window))
             .collect();
         Ok((HaltScheduler { shared }, parkers))
     }

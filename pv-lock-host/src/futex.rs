@@ -9,14 +9,7 @@ use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
-/// How a wait ended. Neither says that the word has changed: look again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum FutexWait {
-    /// Woken, interrupted by a signal, or the word was not as expected.
-    LookAgain,
-    /// The deadline has passed.
-    DeadlinePassed,
-}
+use crate::sync::FutexWait;
 
 /// The word and its sleepers.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::apic_id::ApicId;
 use crate::outcome::KickOutcome;
 use crate::scheduler::Shared;
-use crate::slot::Slot;
-use crate::state::{Action, Event, State};
+use crate::slot::{Signalled, Slot};
+use crate::state::Event;
 use crate::sync::Arc;
 
 /// Wakes, pauses and stops vCPUs, from any thread.
@@ -24,25 +24,34 @@ impl Kicker {
     /// next one. What this thread wrote before is seen by the vCPU after it.
     #[inline]
     pub fn kick(&self, id: ApicId) -> KickOutcome {
-        self.with(id, Slot::kick)
+        match self.shared.table.get(id) {
+            Some(index) => self.kick_slot(index, self.shared.slot(index)),
+            None => self.no_such_vcpu(),
+        }
     }
 
     /// Announces an interrupt, NMI or INIT: as [`Kicker::kick`], but told apart.
     #[inline]
     pub fn notify(&self, id: ApicId) -> KickOutcome {
-        self.with(id, Slot::notify)
+        match self.shared.table.get(id) {
+            Some(index) => {
+                let slot = self.shared.slot(index);
+                let signalled = slot.notify();
+                self.after(index, slot, signalled);
+                signalled.outcome
+            }
+            None => self.no_such_vcpu(),
+        }
     }
 
-    /// Kicks every vCPU, as a kick with a broadcast destination does; gives the
-    /// number of those it woke.
+    /// Kicks every vCPU, as a kick with a broadcast destination does (on KVM,
+    /// APIC ID 0xff unless userspace turned that quirk off); gives the number
+    /// of those it woke.
     pub fn kick_all(&self) -> usize {
-        let mut woken = 0;
-        for slot in &self.shared.slots {
-            if self.signal(slot, Slot::kick) == KickOutcome::Woke {
-                woken += 1;
-            }
-        }
-        woken
+        (0..)
+            .zip(&self.shared.slots)
+            .filter(|(index, slot)| self.kick_slot(*index, slot) == KickOutcome::Woke)
+            .count()
     }
 
     /// Makes every halt return [`WakeReason::Paused`](crate::WakeReason::Paused)
@@ -66,31 +75,58 @@ impl Kicker {
     }
 
     #[inline]
-    fn with(&self, id: ApicId, act: fn(&Slot) -> (State, KickOutcome, bool)) -> KickOutcome {
-        match self.shared.table.get(id) {
-            Some(index) => self.signal(self.shared.slot(index), act),
-            None => {
-                // Relaxed: a statistic.
-                self.shared.no_such_vcpu.fetch_add(1, Relaxed);
-                KickOutcome::NoSuchVcpu
-            }
+    fn kick_slot(&self, index: usize, slot: &Slot) -> KickOutcome {
+        let signalled = slot.kick();
+        if self.shared.counting {
+            slot.kicks.count(signalled.outcome);
+        }
+        self.after(index, slot, signalled);
+        signalled.outcome
+    }
+
+    /// What a kick or a notification owes once the word is set.
+    #[inline]
+    fn after(&self, index: usize, slot: &Slot, signalled: Signalled) {
+        let shared = &*self.shared;
+        shared.load.account(signalled.before, signalled.after);
+        if signalled.wake {
+            self.wake(index, slot);
         }
     }
 
-    #[inline]
-    fn signal(&self, slot: &Slot, act: fn(&Slot) -> (State, KickOutcome, bool)) -> KickOutcome {
-        let (_, outcome, wake) = act(slot);
-        if wake {
-            slot.wake();
+    #[cold]
+    fn wake(&self, index: usize, slot: &Slot) {
+        let shared = &*self.shared;
+        if shared.counting {
+            // Relaxed: a statistic. The sleeper reads it after the wake below,
+            // or finds an older one, which it can tell.
+            slot.kicks.woken_at.store(shared.now(), Relaxed);
         }
-        outcome
+        if let Some(gate) = &shared.gate {
+            gate.kicked(index, slot);
+        }
+        slot.wake();
+        if shared.sched_yield && shared.load.crowded() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[cold]
+    fn no_such_vcpu(&self) -> KickOutcome {
+        // Relaxed: a statistic.
+        self.shared.no_such_vcpu.fetch_add(1, Relaxed);
+        KickOutcome::NoSuchVcpu
     }
 
     fn all(&self, event: Event) {
-        for slot in &self.shared.slots {
-            let (_, _, action) = slot.apply(event);
-            if let Action::Signal { wake: true, .. } = action {
+        for (index, slot) in (0..).zip(&self.shared.slots) {
+            let signalled = slot.signal(event);
+            self.shared.load.account(signalled.before, signalled.after);
+            if signalled.wake {
                 slot.wake();
+            }
+            if let Some(gate) = &self.shared.gate {
+                gate.nudge(index);
             }
         }
     }

@@ -2,14 +2,17 @@
 
 use core::cell::Cell;
 use core::marker::PhantomData;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crate::apic_id::ApicId;
+use crate::counters::HaltCounters;
 use crate::outcome::{Resumed, WakeReason};
+use crate::polling::Window;
 use crate::scheduler::Shared;
 use crate::slot::Slot;
 use crate::state::{Action, Event, State};
-use crate::sync::{Arc, FutexWait};
+use crate::sync::{Arc, FutexWait, POLL_ROUNDS, poll_pause};
 
 /// Puts one vCPU's thread to sleep while its guest is halted. `Send`, so that
 /// it can be moved to that thread, but not `Sync`: a vCPU halts once at a time.
@@ -17,14 +20,16 @@ use crate::sync::{Arc, FutexWait};
 pub struct VcpuParker {
     shared: Arc<Shared>,
     index: usize,
+    window: Window,
     _not_sync: PhantomData<Cell<()>>,
 }
 
 impl VcpuParker {
-    pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, window: Window) -> Self {
         Self {
             shared,
             index,
+            window,
             _not_sync: PhantomData,
         }
     }
@@ -51,19 +56,71 @@ impl VcpuParker {
         self.halt_for(Some(deadline))
     }
 
+    #[inline]
     fn halt_for(&mut self, deadline: Option<Instant>) -> WakeReason {
-        let slot = self.slot();
-        loop {
-            let (_, state, action) = slot.apply(Event::Park);
-            if let Action::Leave(reason) = action {
-                return reason;
+        let shared = &*self.shared;
+        let slot = shared.slot(self.index);
+        let poll_ns = match self.window.begin() {
+            ns if ns > 0 && !shared.load.crowded() => ns,
+            _ => 0,
+        };
+        let first = if poll_ns > 0 {
+            Event::Poll
+        } else {
+            Event::Park
+        };
+        let (before, state, action) = slot.apply(first);
+        shared.load.account(before, state);
+        let reason = match action {
+            Action::Leave(reason) => reason,
+            _ => self.wait(state, deadline, poll_ns),
+        };
+        if self.shared.counting {
+            self.slot().halt_counters().count(reason);
+        }
+        reason
+    }
+
+    /// The rest of a halt that does not return at once.
+    #[cold]
+    fn wait(&mut self, state: State, deadline: Option<Instant>, poll_ns: u64) -> WakeReason {
+        let shared = &*self.shared;
+        let slot = shared.slot(self.index);
+        let counters = shared.counting.then(|| slot.halt_counters());
+        let adapts = self.window.adapts() && !shared.load.crowded();
+        let began = if counters.is_some() || poll_ns > 0 || adapts {
+            shared.now()
+        } else {
+            0
+        };
+
+        let mut state = state;
+        let reason = 'halt: {
+            if poll_ns > 0 {
+                let won = poll(shared, slot, began + poll_ns, deadline);
+                if let Some(counters) = counters {
+                    counters.count_poll(won);
+                }
+                let (before, after, action) = slot.apply(Event::Park);
+                shared.load.account(before, after);
+                if let Action::Leave(reason) = action {
+                    break 'halt reason;
+                }
+                state = after;
             }
-            if slot.sleep(state, deadline) == FutexWait::DeadlinePassed
-                && let (_, _, Action::Leave(reason)) = slot.apply(Event::Expire)
-            {
-                return reason;
+            sleep(shared, self.index, state, deadline, counters, began)
+        };
+
+        if counters.is_some() || adapts {
+            let halted = shared.now().saturating_sub(began);
+            if let Some(counters) = counters {
+                counters.halt_time.record(halted);
+            }
+            if adapts {
+                self.window.end(halted);
             }
         }
+        reason
     }
 
     /// Whether the VM is being paused or stopped; looked at before each run of
@@ -82,11 +139,16 @@ impl VcpuParker {
 
     /// Sleeps while the VM is paused.
     pub fn wait_resumed(&mut self) -> Resumed {
+        let shared = &*self.shared;
         let slot = self.slot();
         loop {
-            let (_, state, action) = slot.apply(Event::AwaitResume);
+            let (before, state, action) = slot.apply(Event::AwaitResume);
+            shared.load.account(before, state);
             if let Action::Resume(resumed) = action {
                 return resumed;
+            }
+            if let Some(gate) = &shared.gate {
+                gate.release(self.index);
             }
             slot.sleep(state, None);
         }
@@ -107,17 +169,99 @@ impl VcpuParker {
         slot.peek().has(State::EVENT) && slot.apply(Event::Acknowledge).0.has(State::EVENT)
     }
 
-    /// To be called right before the guest runs.
+    /// To be called right before each run of the guest: takes a place among
+    /// those that run, if their number is capped
+    /// ([`Yielding::Cap`](crate::Yielding::Cap)), and then answers as
+    /// [`VcpuParker::pending`] does: if there is something, do not run.
+    ///
+    /// Without a cap it is that one relaxed load.
     #[inline]
-    pub fn enter(&mut self) {}
+    pub fn enter(&mut self) -> Option<WakeReason> {
+        if let Some(gate) = &self.shared.gate {
+            gate.enter(self.index, self.slot(), &self.shared.slots);
+        }
+        self.pending()
+    }
 
-    /// To be called right after the guest ran.
+    /// To be called right after each run of the guest: gives the place up if
+    /// its time is over and another vCPU waits for it. Nothing without a cap.
     #[inline]
-    pub fn exit(&mut self) {}
+    pub fn exit(&mut self) {
+        if let Some(gate) = &self.shared.gate {
+            gate.exit(self.index);
+        }
+    }
 }
 
 impl Drop for VcpuParker {
     fn drop(&mut self) {
-        self.slot().apply(Event::Detach);
+        let (before, after, _) = self.slot().apply(Event::Detach);
+        self.shared.load.account(before, after);
+        if let Some(gate) = &self.shared.gate {
+            gate.release(self.index);
+        }
+    }
+}
+
+/// Looks for a reason to leave until `end` (ns) or `deadline`, or until the
+/// CPUs are wanted by others; says whether there is one.
+fn poll(shared: &Shared, slot: &Slot, end: u64, deadline: Option<Instant>) -> bool {
+    loop {
+        for _ in 0..POLL_ROUNDS {
+            if slot.peek().leaves_halt() {
+                return true;
+            }
+            poll_pause();
+        }
+        let over = shared.load.crowded()
+            || shared.now() >= end
+            || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if over || cfg!(any(loom, shuttle)) {
+            return false;
+        }
+    }
+}
+
+/// Sleeps, in `state`, which has PARKED, until there is a reason to leave.
+fn sleep(
+    shared: &Shared,
+    index: usize,
+    mut state: State,
+    deadline: Option<Instant>,
+    counters: Option<&HaltCounters>,
+    began: u64,
+) -> WakeReason {
+    let slot = shared.slot(index);
+    if let Some(counters) = counters {
+        counters.count_sleep();
+    }
+    loop {
+        if let Some(gate) = &shared.gate {
+            gate.release(index);
+        }
+        let event = match slot.sleep(state, deadline) {
+            FutexWait::LookAgain => Event::Park,
+            FutexWait::DeadlinePassed => Event::Expire,
+        };
+        let (before, after, action) = slot.apply(event);
+        shared.load.account(before, after);
+        if let Action::Leave(reason) = action {
+            if let Some(counters) = counters
+                && matches!(reason, WakeReason::Kicked | WakeReason::Event)
+            {
+                // Relaxed: a statistic. One from before this halt is not its own.
+                let woken_at = slot.kicks.woken_at.load(Relaxed);
+                if woken_at > began {
+                    counters
+                        .kick_to_run
+                        .record(shared.now().saturating_sub(woken_at));
+                }
+            }
+            return reason;
+        }
+        if let Some(counters) = counters {
+            counters.count_spurious();
+        }
+        state = after;
     }
 }

@@ -1,8 +1,10 @@
 //! One vCPU's word, alone in its cache lines.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::apic_id::ApicId;
+use crate::counters::{HaltCounters, KickCounters};
 use crate::outcome::KickOutcome;
 use crate::state::{Action, Event, State, step};
 use crate::sync::{Futex, FutexWait, Ordering};
@@ -14,20 +16,35 @@ use crate::sync::{Futex, FutexWait, Ordering};
 pub(crate) struct Slot {
     futex: Futex,
     apic_id: ApicId,
+    pub(crate) kicks: KickCounters,
+    /// Made by the owner at its first halt, if halts are counted.
+    pub(crate) halts: OnceLock<Box<HaltCounters>>,
 }
 
 #[cfg(not(any(loom, shuttle)))]
-const _: () = assert!(size_of::<Slot>() <= 128);
+const _: () = assert!(size_of::<Slot>() == 128);
+
+/// What a signal (kick, notification, pause, resume, stop) came upon.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signalled {
+    pub(crate) before: State,
+    pub(crate) after: State,
+    pub(crate) outcome: KickOutcome,
+    /// The owner sleeps, and the caller is the one who must wake it.
+    pub(crate) wake: bool,
+}
 
 impl Slot {
-    pub(crate) fn new(apic_id: ApicId) -> Self {
+    pub(crate) const fn new(apic_id: ApicId) -> Self {
         Self {
             futex: Futex::new(State::RUNNING.0),
             apic_id,
+            kicks: KickCounters::new(),
+            halts: OnceLock::new(),
         }
     }
 
-    pub(crate) fn apic_id(&self) -> ApicId {
+    pub(crate) const fn apic_id(&self) -> ApicId {
         self.apic_id
     }
 
@@ -38,58 +55,94 @@ impl Slot {
         State(self.futex.word().load(Ordering::Relaxed))
     }
 
-    /// Applies `event`; gives the states around it and the action.
+    /// Changes the word by `next`; gives the states around the change and what
+    /// else `next` said.
     #[inline]
-    pub(crate) fn apply(&self, event: Event) -> (State, State, Action) {
-        let word = self.futex.word();
+    pub(crate) fn update<R>(&self, next: impl Fn(State) -> (State, R)) -> (State, State, R) {
         let mut before = self.peek();
         loop {
-            let (after, action) = step(before, event);
+            let (after, result) = next(before);
             // AcqRel. Acquire: partner of the Release in every other's RMW on
             // this word, so what a kicker wrote before its kick is seen by the
-            // vCPU that leaves its halt for it. Release: a change by one side
-            // must not cut the release sequence that an earlier kick heads, and
-            // what the VMM wrote before a pause or stop is seen by the owner.
-            match word.compare_exchange_weak(before.0, after.0, Ordering::AcqRel, Ordering::Relaxed)
-            {
-                Ok(_) => return (before, after, action),
+            // vCPU that leaves its halt for it. Release: what the VMM wrote
+            // before a pause or stop is seen by the owner, and what the owner
+            // wrote before it slept by whoever finds it asleep.
+            match self.futex.word().compare_exchange_weak(
+                before.0,
+                after.0,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return (before, after, result),
                 Err(now) => before = State(now),
             }
         }
     }
 
-    /// [`Event::Kick`] or [`Event::Notify`]: each only sets its bit, whatever
-    /// the state, so it is one `fetch_or` and no loop.
+    /// An event of the owner's.
     #[inline]
-    fn signal(&self, event: Event, bit: u32) -> (State, KickOutcome, bool) {
-        // An RMW even if the bit is known to be set: the owner's Acquire must
-        // find this very write, or one after it, for what the kicker wrote to
-        // be visible. Release: partner of the Acquire in `apply`.
+    pub(crate) fn apply(&self, event: Event) -> (State, State, Action) {
+        self.update(|state| step(state, event))
+    }
+
+    /// An event from outside, other than the two below.
+    pub(crate) fn signal(&self, event: Event) -> Signalled {
+        let (before, after, action) = self.apply(event);
+        Signalled::new(before, after, action)
+    }
+
+    #[inline]
+    pub(crate) fn kick(&self) -> Signalled {
+        self.latch(Event::Kick, State::KICKED)
+    }
+
+    #[inline]
+    pub(crate) fn notify(&self) -> Signalled {
+        self.latch(Event::Notify, State::EVENT)
+    }
+
+    /// A kick or a notification only sets its bit, whatever the state: one
+    /// `fetch_or`, no loop.
+    #[inline]
+    fn latch(&self, event: Event, bit: u32) -> Signalled {
+        // An RMW even if the bit is already set: the owner's Acquire must find
+        // this very write, or one after it, for what this kicker wrote to be
+        // visible. Release: partner of the Acquire in `update`.
         let before = State(self.futex.word().fetch_or(bit, Ordering::Release));
-        match step(before, event).1 {
-            Action::Signal { outcome, wake } => (before, outcome, wake),
-            _ => (before, KickOutcome::Latched, false),
-        }
+        let (after, action) = step(before, event);
+        Signalled::new(before, after, action)
     }
 
-    #[inline]
-    pub(crate) fn kick(&self) -> (State, KickOutcome, bool) {
-        self.signal(Event::Kick, State::KICKED)
-    }
-
-    #[inline]
-    pub(crate) fn notify(&self) -> (State, KickOutcome, bool) {
-        self.signal(Event::Notify, State::EVENT)
-    }
-
-    /// Owner only: sleeps until the word is no longer `expected`.
+    /// Owner only: sleeps if the word is still `expected`.
     pub(crate) fn sleep(&self, expected: State, deadline: Option<Instant>) -> FutexWait {
         self.futex.wait(expected.0, deadline)
     }
 
-    /// The wake that a [`Action::Signal`] with `wake` asks for.
+    /// The wake that [`Signalled::wake`] asks for.
     #[inline]
     pub(crate) fn wake(&self) {
         self.futex.wake_one();
+    }
+
+    /// Owner only: its counters, made at the first use.
+    #[inline]
+    pub(crate) fn halt_counters(&self) -> &HaltCounters {
+        self.halts.get_or_init(|| Box::new(HaltCounters::new()))
+    }
+}
+
+impl Signalled {
+    #[inline]
+    fn new(before: State, after: State, action: Action) -> Self {
+        let (outcome, wake) = match action {
+            Action::Signal { outcome, wake } => (outcome, wake),
+            _ => (KickOutcome::Latched, false),
+        };
+        Self {
+            before,
+            after,
+            outcome,
+            wake,
+        }
     }
 }

@@ -15,7 +15,7 @@
 use crate::outcome::{KickOutcome, Resumed, WakeReason};
 
 /// The bits of a slot's word.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct State(pub(crate) u32);
 
 impl State {
@@ -52,10 +52,14 @@ impl State {
         Self(self.0 & !bits)
     }
 
+    /// Whether a halt would end, or be interrupted, at once.
+    pub(crate) const fn leaves_halt(self) -> bool {
+        self.has(Self::KICKED | Self::EVENT | Self::PAUSE | Self::STOP)
+    }
+
     /// Whether this vCPU leaves its host CPU to others: it sleeps and nobody
     /// has woken it. Each change of the word changes the count of vCPUs that
     /// want to run by the difference of this, whoever makes the change.
-    #[expect(dead_code, reason = "the polling policy that asks comes next")]
     pub(crate) const fn idle(self) -> bool {
         self.has(Self::DETACHED)
             || (self.has(Self::PARKED)
@@ -63,8 +67,24 @@ impl State {
                 && (self.has(Self::PAUSE) || !self.has(Self::KICKED | Self::EVENT)))
     }
 
+    /// Paused, with what a snapshot carries in place of what was.
+    pub(crate) const fn restored(self, halted: bool, kicked: bool, event: bool) -> Self {
+        let mut state = self
+            .without(Self::HALTED | Self::KICKED | Self::EVENT)
+            .with(Self::PAUSE);
+        if halted {
+            state = state.with(Self::HALTED);
+        }
+        if kicked {
+            state = state.with(Self::KICKED);
+        }
+        if event {
+            state = state.with(Self::EVENT);
+        }
+        state
+    }
+
     /// Whether the owner surely runs no guest code and will not until resumed.
-    #[expect(dead_code, reason = "saving, which asks, comes next")]
     pub(crate) const fn quiescent(self) -> bool {
         self.has(Self::DETACHED) || (self.has(Self::PAUSE) && self.has(Self::PARKED))
     }
@@ -75,7 +95,6 @@ impl State {
 pub(crate) enum Event {
     /// Owner: the guest is halted and the thread looks, awake, for a reason to
     /// leave.
-    #[expect(dead_code, reason = "the polling policy comes next")]
     Poll,
     /// Owner: the guest is halted and the thread is going to sleep.
     Park,
@@ -153,18 +172,12 @@ pub(crate) const fn step(state: State, event: Event) -> (State, Action) {
         Event::Detach => (state.with(S::DETACHED).without(S::PARKED), Action::Nothing),
         Event::Kick => (state.with(S::KICKED), signal(state, S::KICKED)),
         Event::Notify => (state.with(S::EVENT), signal(state, S::EVENT)),
-        Event::Pause => (state.with(S::PAUSE), wake_if(state, !pending(state))),
+        Event::Pause => (state.with(S::PAUSE), wake_if(state, !state.leaves_halt())),
         // Those who came during the pause left the waking to the resumer.
         Event::Resume => (state.without(S::PAUSE), wake_if(state, state.has(S::PAUSE))),
         // A stop ends both kinds of sleep, whatever else is pending.
         Event::Stop => (state.with(S::STOP), wake_if(state, !state.has(S::STOP))),
     }
-}
-
-/// Whether something that ends or overrides a halt is set, so that the owner
-/// is awake or whoever set it owes (or, for a pause, will owe) the wake.
-const fn pending(state: State) -> bool {
-    state.has(State::KICKED | State::EVENT | State::PAUSE | State::STOP)
 }
 
 /// How a halted vCPU leaves its halt, if it may. Only what is reported is
@@ -190,13 +203,15 @@ const fn leave(state: State) -> Option<(State, WakeReason)> {
     }
 }
 
+/// A bit that ends a halt is set. Whoever set another one first owes the wake,
+/// or, if that one is a pause, leaves it to the resumer.
 const fn signal(before: State, bit: u32) -> Action {
     if before.has(bit) {
         Action::Signal {
             outcome: KickOutcome::AlreadyLatched,
             wake: false,
         }
-    } else if before.has(State::HALTED) && !pending(before) {
+    } else if before.has(State::HALTED) && !before.leaves_halt() {
         Action::Signal {
             outcome: KickOutcome::Woke,
             wake: before.has(State::PARKED),
@@ -220,3 +235,6 @@ const fn wake_if(before: State, needed: bool) -> Action {
         wake,
     }
 }
+
+#[cfg(test)]
+mod tests;

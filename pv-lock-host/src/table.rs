@@ -95,3 +95,49 @@ impl ApicTable {
             .map(|&(_, slot)| slot as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    proptest! {
+        #[test]
+        fn finds_what_a_map_finds(
+            ids in proptest::collection::vec(
+                prop_oneof![0u32..64, 4090u32..4100, any::<u32>(), (0u32..64).prop_map(|n| n << 26)],
+                1..200,
+            ),
+            strangers in proptest::collection::vec(any::<u32>(), 0..50),
+        ) {
+            let ids: Vec<ApicId> = ids.into_iter().map(ApicId).collect();
+            let mut map = HashMap::new();
+            let duplicate = ids.iter().zip(0usize..).find(|(id, n)| map.insert(**id, *n).is_some());
+            match (ApicTable::new(&ids), duplicate) {
+                (Ok(table), None) => {
+                    for id in ids.iter().copied().chain(strangers.into_iter().map(ApicId)) {
+                        prop_assert_eq!(table.get(id), map.get(&id).copied());
+                    }
+                }
+                (Err(id), Some(_)) => {
+                    prop_assert!(ids.iter().filter(|other| **other == id).count() > 1);
+                }
+                (table, duplicate) => prop_assert!(false, "{table:?} {duplicate:?}"),
+            }
+        }
+    }
+
+    /// What topologies hand out: packages, cores and threads in bit fields.
+    #[test]
+    fn reach_stays_short_for_regular_ids() {
+        for stride in [1, 2, 16, 256, 4096, 1 << 16, 1 << 20] {
+            let ids: Vec<ApicId> = (0..4096u32)
+                .map(|n| ApicId(4096 + n.wrapping_mul(stride)))
+                .collect();
+            if let Ok(table) = ApicTable::new(&ids) {
+                assert!(table.reach <= 64, "stride {stride}: {}", table.reach);
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! [`RunCap`] at work: places, and a line of those who wait for one.
+
+use std::collections::VecDeque;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use crate::slot::Slot;
+use crate::state::State;
+use crate::sync::{Futex, Mutex, MutexGuard, Ordering};
+use crate::yielding::RunCap;
+
+/// Waiting for a place, on a futex of one's own.
+const WAITING: u32 = 0;
+/// The place has been given.
+const GRANTED: u32 = 1;
+
+/// Who runs and who waits. One lock: it is taken when a vCPU starts or stops
+/// running, never at an exit while nobody waits.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    cap: RunCap,
+    line: Mutex<Line>,
+    /// Length of the line, for a glance without the lock.
+    waiting: AtomicUsize,
+    /// Kicked vCPUs that a place is to be handed to, for a glance.
+    urgent: AtomicUsize,
+    /// Where each vCPU's thread sleeps while it waits.
+    turns: Box<[Futex]>,
+}
+
+#[derive(Debug)]
+struct Line {
+    /// Places that nobody has. While there is one, nobody waits.
+    free: usize,
+    /// vCPUs that wait: first the `kicked` ones, then the others.
+    queue: VecDeque<usize>,
+    kicked: usize,
+    /// Since when each has its place.
+    since: Box<[Option<Instant>]>,
+}
+
+impl Line {
+    fn has_place(&self, vcpu: usize) -> bool {
+        self.since.get(vcpu).is_some_and(Option::is_some)
+    }
+
+    fn seat(&mut self, vcpu: usize) {
+        if let Some(since) = self.since.get_mut(vcpu) {
+            *since = Some(Instant::now());
+        }
+    }
+
+    /// Gives up `vcpu`'s place, if it has one.
+    fn unseat(&mut self, vcpu: usize) -> bool {
+        self.since.get_mut(vcpu).and_then(Option::take).is_some()
+    }
+
+    fn enqueue(&mut self, vcpu: usize, kicked: bool) {
+        if self.queue.contains(&vcpu) {
+            return;
+        }
+        if kicked {
+            self.queue.insert(self.kicked, vcpu);
+            self.kicked += 1;
+        } else {
+            self.queue.push_back(vcpu);
+        }
+    }
+
+    fn leave(&mut self, vcpu: usize) {
+        if let Some(at) = self.queue.iter().position(|&v| v == vcpu) {
+            self.queue.remove(at);
+            self.kicked -= usize::from(at < self.kicked);
+        }
+    }
+
+    /// Hands a place that has just come free to the head of the line.
+    fn pass_on(&mut self) -> Option<usize> {
+        match self.queue.pop_front() {
+            Some(next) => {
+                self.kicked = self.kicked.saturating_sub(1);
+                self.seat(next);
+                Some(next)
+            }
+            None => {
+                self.free += 1;
+                None
+            }
+        }
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(cap: RunCap, vcpus: usize) -> Self {
+        Self {
+            line: Mutex::new(Line {
+                free: cap.running.get(),
+                queue: VecDeque::with_capacity(vcpus),
+                kicked: 0,
+                since: vec![None; vcpus].into_boxed_slice(),
+            }),
+            waiting: AtomicUsize::new(0),
+            urgent: AtomicUsize::new(0),
+            turns: (0..vcpus).map(|_| Futex::new(WAITING)).collect(),
+            cap,
+        }
+    }
+
+    /// Owner: takes a place, waiting for it if need be; returns without one if
+    /// the VM is paused or stopped meanwhile.
+    pub(crate) fn enter(&self, me: usize, slot: &Slot, slots: &[Slot]) {
+        let yields = self.cap.hand_over && self.urgent.load(Relaxed) != 0;
+        let mut line = self.lock();
+        if line.has_place(me) {
+            // A directed yield: this is, most likely, the kicker on its way
+            // back to its guest.
+            if !(yields && line.kicked > 0) {
+                return;
+            }
+            self.give_up(&mut line, me);
+        } else if line.free > 0 {
+            line.free -= 1;
+            line.seat(me);
+            return;
+        }
+        let Some(turn) = self.turns.get(me) else {
+            return;
+        };
+        // Relaxed: ordered by the lock, which the granter takes too.
+        turn.word().store(WAITING, Ordering::Relaxed);
+        line.enqueue(me, false);
+        self.publish(&line);
+        drop(line);
+        loop {
+            turn.wait(WAITING, Some(Instant::now() + self.cap.slice));
+            // Acquire: partner of the Release in `grant`.
+            if turn.word().load(Ordering::Acquire) == GRANTED {
+                return;
+            }
+            if slot.peek().has(State::PAUSE | State::STOP) {
+                let mut line = self.lock();
+                line.leave(me);
+                self.publish(&line);
+                return;
+            }
+            self.preempt(slots);
+        }
+    }
+
+    /// Owner: at an exit from guest mode. Gives the place up if its time is up
+    /// and somebody waits.
+    #[inline]
+    pub(crate) fn exit(&self, me: usize) {
+        // Relaxed: a glance; a vCPU that came just now is seen at the next exit.
+        if self.waiting.load(Relaxed) != 0 {
+            let mut line = self.lock();
+            let due = line.since.get(me).copied().flatten();
+            if due.is_some_and(|since| since.elapsed() >= self.cap.slice) {
+                self.give_up(&mut line, me);
+            }
+        }
+    }
+
+    /// Owner: is about to sleep, or is gone.
+    pub(crate) fn release(&self, me: usize) {
+        let mut line = self.lock();
+        line.leave(me);
+        self.publish(&line);
+        self.give_up(&mut line, me);
+    }
+
+    /// Kicker: `target` has been kicked out of a sleep, and will be woken.
+    pub(crate) fn kicked(&self, target: usize, slot: &Slot) {
+        let mut line = self.lock();
+        // While the kick is still latched, the owner is sure to come by here
+        // again before it sleeps, and gives back what it is given now.
+        if !slot.peek().has(State::KICKED | State::EVENT) || line.has_place(target) {
+            return;
+        }
+        if line.free > 0 {
+            line.free -= 1;
+            line.seat(target);
+        } else {
+            line.leave(target);
+            line.enqueue(target, true);
+            self.publish(&line);
+        }
+    }
+
+    /// Pause and stop: look at the word again.
+    pub(crate) fn nudge(&self, vcpu: usize) {
+        if let Some(turn) = self.turns.get(vcpu) {
+            turn.wake_one();
+        }
+    }
+
+    fn give_up(&self, line: &mut Line, me: usize) {
+        if line.unseat(me)
+            && let Some(next) = line.pass_on()
+        {
+            self.publish(line);
+            self.grant(next);
+        }
+    }
+
+    fn grant(&self, vcpu: usize) {
+        if let Some(turn) = self.turns.get(vcpu) {
+            // Release: what the one before wrote in its turn is seen by this
+            // one, partner of the Acquire in `enter`.
+            turn.word().store(GRANTED, Ordering::Release);
+            turn.wake_one();
+        }
+    }
+
+    /// Asks the one that has run longest to leave guest mode, if it has run
+    /// longer than its slice.
+    fn preempt(&self, slots: &[Slot]) {
+        let Some(preempt) = &self.cap.preempt else {
+            return;
+        };
+        let line = self.lock();
+        let oldest = (0..)
+            .zip(&line.since)
+            .filter_map(|(vcpu, since): (usize, _)| since.map(|since| (since, vcpu)))
+            .min()
+            .filter(|(since, _)| since.elapsed() >= self.cap.slice);
+        drop(line);
+        if let Some(slot) = oldest.and_then(|(_, vcpu)| slots.get(vcpu)) {
+            preempt(slot.apic_id());
+        }
+    }
+
+    fn publish(&self, line: &Line) {
+        // Relaxed: both are only glanced at; the lock orders what matters.
+        self.waiting.store(line.queue.len(), Relaxed);
+        self.urgent.store(line.kicked, Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        // No code that can panic runs under the lock but the allocator's.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
