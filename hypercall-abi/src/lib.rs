@@ -7,6 +7,7 @@
 mod arch;
 mod call;
 mod dispatch;
+mod document;
 pub mod doorbell;
 mod errno;
 #[cfg(feature = "kvm-bindings")]
@@ -15,12 +16,16 @@ mod nr;
 mod raw;
 mod table;
 
+#[doc = include_str!("../docs/HYPERCALLS.md")]
+pub mod reference {}
+
 pub use arch::{Arch, Convention};
 pub use call::{
     ClockPairing, ClockPairingData, GpaRange, Hypercall, Ipi, IpiTargets, KickCpu, MapGpaRange,
     MmuOp, PageSize, SchedYield, SendIpi,
 };
 pub use dispatch::{Enforcement, HypercallHandler, admit, dispatch};
+pub use document::Format;
 pub use errno::{
     Errno, HypercallResult, KVM_E2BIG, KVM_EFAULT, KVM_EINVAL, KVM_ENOSYS, KVM_EOPNOTSUPP,
     KVM_EPERM, KvmErrno, from_rax, to_rax,

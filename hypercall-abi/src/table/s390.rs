@@ -22,8 +22,8 @@ const ROW: Row = Row {
 
 pub(super) const YIELD_TO: Row = Row {
     nr: 0x9c,
-    name: "DIAGNOSE 0x9C, voluntary time slice yield",
-    purpose: "Give this CPU's time to the one a lock is held by: x86's KVM_HC_SCHED_YIELD. Not \
+    name: "DIAGNOSE 0x9C",
+    purpose: "Voluntary time slice yield: give this CPU's time to the one a lock is held by: x86's KVM_HC_SCHED_YIELD. Not \
               KVM's alone, other hypervisors have it too.",
     inputs: &[field(
         "the instruction's r1",
@@ -37,7 +37,7 @@ pub(super) const YIELD_TO: Row = Row {
 
 pub(super) const KVM: Row = Row {
     nr: 0x500,
-    name: "DIAGNOSE 0x500, KVM functions",
+    name: "DIAGNOSE 0x500",
     purpose: "KVM's own calls by subfunction: 0 to 2 the first virtio transport (notify, reset, \
               set status), 3 virtio-ccw notification, 4 storage limit.",
     inputs: &[
@@ -63,7 +63,7 @@ pub(super) const KVM: Row = Row {
 
 pub(super) const BREAKPOINT: Row = Row {
     nr: 0x501,
-    name: "DIAGNOSE 0x501, KVM breakpoint",
+    name: "DIAGNOSE 0x501",
     purpose: "A breakpoint for the VMM to act on. No subfunctions and no parameters.",
     returns: &[ret("none", "the document names none")],
     ..ROW

@@ -42,7 +42,7 @@ pub(super) const MMU_OP: Row = Row {
     inputs: Field::UNVERIFIED,
     outputs: Field::NONE,
     returns: &[ret("-KVM_ENOSYS", "always, on current kernels"), NOT_CPL_0],
-    gate: Gate::Enforced(KvmFeatures::MMU_OP),
+    gate: Gate::Advertised(KvmFeatures::MMU_OP, "nothing, as its code is gone"),
     since: Since::Unverified,
     server: Server::Nobody,
     source: "arch/x86/include/uapi/asm/kvm_para.h, KVM_MMU_OP_*",
@@ -59,7 +59,7 @@ pub(super) const KICK_CPU: Row = Row {
               that is not halted is kept, once: its next HLT returns at once. The caller then \
               yields to the kicked vCPU, if the host has more to run than CPUs.",
     inputs: &[
-        field("rbx", "flags: reserved and ignored, Linux passes 0"),
+        field("rbx", "flags, reserved and ignored; Linux passes 0"),
         field(
             "rcx",
             "APIC ID of the vCPU to wake: the low 32 bits count for the kick, the whole \
