@@ -171,7 +171,7 @@ lab_modules() {
   for name in "$@"; do
     # The kernel takes - and _ for the same in a module's name.
     ! grep -qx -- "${name//_/-}" "$stage/order" || continue
-    file=$(find "$dir/lib/modules" -name "${name//[-_]/[-_]}.ko*" -print -quit 2>/dev/null)
+    file=$(find "$dir/lib/modules" -name "${name//[-_]/[-_]}.ko*" -print -quit 2>/dev/null || true)
     [[ -n $file ]] || continue
     case $file in
       *.xz) xz -dc "$file" ;;
