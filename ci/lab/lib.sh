@@ -29,12 +29,15 @@ lab_die() {
 }
 
 # lab_locked COMMAND...: one at a time for all who share this cache. The lock
-# is not handed on to children, which could outlive us and keep it. Refuses to
-# nest, which would wait for itself.
+# is not handed on to children, which could outlive us and keep it. COMMAND
+# finds an empty directory $work, which goes away with it. Not to be nested: it
+# would wait for itself.
 lab_locked() {
   mkdir -p "$LAB_CACHE"
   (
     flock -w 900 9 || lab_die "waited 15 minutes for another lab to leave $LAB_CACHE/.lock"
+    work=$(mktemp -d "$LAB_CACHE/work.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
     "$@" 9>&-
   ) 9>"$LAB_CACHE/.lock"
 }
@@ -107,7 +110,7 @@ lab_kernel_image() {
 
 # apt-get verifies what it downloads against the archive's signed indices.
 lab_fetch_kernel() {
-  local version=$1 dir=$2 package work
+  local version=$1 dir=$2 package
   [[ ! -d $dir ]] || return 0
   package=$(lab_newest_kernel_package "$version")
   if [[ -z $package && $(id -u) == 0 ]]; then
@@ -117,7 +120,6 @@ lab_fetch_kernel() {
   [[ -n $package ]] ||
     lab_die "apt knows no linux-image-$version.*-cloud-amd64: run apt-get update as root, or give --kernel PATH"
   lab_say "fetching $package"
-  work=$(mktemp -d "$LAB_CACHE/fetch.XXXXXX")
   # apt drops its privileges for a download, so it must be able to write there.
   [[ $(id -u) != 0 ]] || chown _apt "$work" 2>/dev/null || true
   # Old lists name a version that the archive has already replaced.
@@ -125,7 +127,6 @@ lab_fetch_kernel() {
     { [[ $(id -u) == 0 ]] && apt-get -qq update && lab_apt_download "$work" "$package"; } ||
     lab_die "could not download $package"
   lab_unpack_kernel "$work"/*.deb "$dir"
-  rm -rf "$work"
 }
 
 lab_apt_download() {
@@ -141,22 +142,21 @@ lab_newest_kernel_package() {
 }
 
 lab_unpack_kernel() {
-  local file=$1 dir=$2 work
+  local file=$1 dir=$2 tree=$work/tree
   [[ ! -d $dir ]] || return 0
-  work=$(mktemp -d "$LAB_CACHE/unpack.XXXXXX")
+  mkdir "$tree"
   case $file in
     *.deb)
-      dpkg -x "$file" "$work"
-      rm -rf "${work:?}/usr" "$work"/boot/System.map-*
-      printf '%s\n' "${file##*/}" >"$work/package"
+      dpkg -x "$file" "$tree"
+      rm -rf "$tree/usr" "$tree"/boot/System.map-*
+      printf '%s\n' "${file##*/}" >"$tree/package"
       ;;
     *)
-      mkdir "$work/boot"
-      cp "$file" "$work/boot/vmlinuz-${file##*/}"
+      mkdir "$tree/boot"
+      cp "$file" "$tree/boot/vmlinuz-${file##*/vmlinuz-}"
       ;;
   esac
-  chmod 755 "$work"
-  mv -T "$work" "$dir"
+  mv -T "$tree" "$dir"
 }
 
 # lab_modules DIR STAGE NAME...: copies modules of a lab_kernel directory and
@@ -220,16 +220,16 @@ lab_initramfs() {
 }
 
 lab_make_initramfs() {
-  local dir=$1 out=$2 stage
-  stage=$(mktemp -d "$LAB_CACHE/stage.XXXXXX")
+  local dir=$1 out=$2 stage=$work/stage
+  [[ ! -f $out ]] || return 0
   mkdir -p "$stage"/{proc,sys,dev,tmp,run,lab}
   lab_busybox "$stage"
   lab_modules "$dir" "$stage" "${LAB_MODULES[@]}"
   install -m 755 "$LAB_DIR/init" "$stage/init"
-  lab_cpio "$stage" "$out.new"
-  mv "$out.new" "$out"
-  rm -rf "$stage"
-  find "$LAB_CACHE" -maxdepth 1 -name 'initramfs-*' -mtime +7 -delete
+  lab_cpio "$stage" "$work/cpio"
+  mv "$work/cpio" "$out"
+  # Those of older kernels and of an older init.
+  find "$LAB_CACHE" -maxdepth 1 -name 'initramfs-*' -mtime +0 -delete
 }
 
 # --- programs --------------------------------------------------------------
@@ -239,15 +239,20 @@ lab_make_initramfs() {
 # a run. With --target the flags stay off build scripts and procedural macros,
 # which cannot be static.
 lab_vmm() {
-  local triple=x86_64-unknown-linux-gnu target binary
+  local triple=x86_64-unknown-linux-gnu target binary log
   target=${CARGO_TARGET_DIR:-$LAB_ROOT/target}/lab
   binary=$target/$triple/release/vmm-reference
-  (
+  # Standard error is the command's, unless there is something to say.
+  log=$(
+    exec 2>&1 </dev/null
     cd "$LAB_ROOT" && unset CARGO_ENCODED_RUSTFLAGS &&
       RUSTFLAGS='-C target-feature=+crt-static' CARGO_PROFILE_RELEASE_STRIP=debuginfo \
         cargo build --quiet --locked --release --target "$triple" --target-dir "$target" \
         --package vmm-reference --bin vmm-reference
-  ) >&2 </dev/null || lab_die "vmm-reference did not build"
+  ) || {
+    printf '%s\n' "$log" >&2
+    lab_die "vmm-reference did not build"
+  }
   lab_is_static "$binary" || lab_die "$binary is not static"
   printf '%s\n' "$binary"
 }
