@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# What lab_locked runs is in its subshell, where $work is set.
+# shellcheck disable=SC2030,SC2031
 # The lab's parts, for `run` and for the commands in commands/: packages,
 # kernels, archives for the kernel to unpack, static programs. Sourced, never
 # run; README.md tells how a command uses it.
@@ -148,7 +150,7 @@ lab_unpack_kernel() {
   case $file in
     *.deb)
       dpkg -x "$file" "$tree"
-      rm -rf "$tree/usr" "$tree"/boot/System.map-*
+      rm -rf "${tree:?}/usr" "$tree"/boot/System.map-*
       printf '%s\n' "${file##*/}" >"$tree/package"
       ;;
     *)
@@ -234,27 +236,28 @@ lab_make_initramfs() {
 
 # --- programs --------------------------------------------------------------
 
-# lab_vmm: builds vmm-reference as a static program and prints its path. A
-# target directory of its own: other flags would rebuild the whole tree twice
-# a run. With --target the flags stay off build scripts and procedural macros,
-# which cannot be static.
-lab_vmm() {
-  local triple=x86_64-unknown-linux-gnu target binary log
+# lab_cargo PACKAGE --bin|--example NAME: builds a static program of the
+# workspace and prints its path. A target directory of its own: other flags
+# would rebuild the whole tree twice a run. With --target the flags stay off
+# build scripts and procedural macros, which cannot be static.
+lab_cargo() {
+  local package=$1 kind=$2 name=$3 triple=x86_64-unknown-linux-gnu target program log
   target=${CARGO_TARGET_DIR:-$LAB_ROOT/target}/lab
-  binary=$target/$triple/release/vmm-reference
+  program=$target/$triple/release/$name
+  [[ $kind != --example ]] || program=$target/$triple/release/examples/$name
   # Standard error is the command's, unless there is something to say.
   log=$(
     exec 2>&1 </dev/null
     cd "$LAB_ROOT" && unset CARGO_ENCODED_RUSTFLAGS &&
       RUSTFLAGS='-C target-feature=+crt-static' CARGO_PROFILE_RELEASE_STRIP=debuginfo \
         cargo build --quiet --locked --release --target "$triple" --target-dir "$target" \
-        --package vmm-reference --bin vmm-reference
+        --package "$package" "$kind" "$name"
   ) || {
     printf '%s\n' "$log" >&2
-    lab_die "vmm-reference did not build"
+    lab_die "$name did not build"
   }
-  lab_is_static "$binary" || lab_die "$binary is not static"
-  printf '%s\n' "$binary"
+  lab_is_static "$program" || lab_die "$program is not static"
+  printf '%s\n' "$program"
 }
 
 # lab_cc SOURCE: compiles one C file as a static program, prints its path.

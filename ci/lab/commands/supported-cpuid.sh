@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# supported-cpuid: what the lab's KVM would show a guest, as cpuid(1) prints it
-# raw; test data of cpuid-features comes from here.
-probe=$(lab_cc "$LAB_DIR/probes/supported-cpuid.c")
-lab_file "$probe" /bin/supported-cpuid
-lab_command supported-cpuid
+# supported-cpuid: what the lab's KVM would show a guest, as a raw dump; how
+# those of cpuid-features/tests/dumps were recorded.
+program=$(lab_cargo cpuid-features --example supported)
+lab_file "$program" /bin/supported
+lab_command supported
