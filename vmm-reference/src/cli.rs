@@ -8,7 +8,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use cpuid_features::Selection;
 
-use crate::demo::{self, Backend, BackendChoice, DemoConfig, Mode, Workload};
+use crate::demo::{
+    self, Backend, BackendChoice, DemoConfig, Mode, Policy, PollChoice, Workload, YieldChoice,
+};
 use crate::{host, probe};
 
 /// Shows what KVM's paravirtual spinlocks are for, on this host's /dev/kvm.
@@ -74,6 +76,12 @@ struct DemoArgs {
     /// Microseconds that a vCPU spins before it halts
     #[arg(long, default_value_t = 10)]
     spin_us: u64,
+    /// What stands in for KVM's directed yield behind a kick
+    #[arg(long = "yield", default_value = "sched", value_name = "POLICY")]
+    yielding: YieldChoice,
+    /// How a halted vCPU waits before its thread sleeps
+    #[arg(long = "poll", default_value = "off", value_name = "POLICY")]
+    polling: PollChoice,
 }
 
 /// Find out what this host offers: doors, halts, features, limits.
@@ -157,6 +165,10 @@ impl DemoArgs {
                 hold: self.hold,
                 think: self.think,
                 spin: Duration::from_micros(self.spin_us),
+            },
+            policy: Policy {
+                yielding: self.yielding,
+                polling: self.polling,
             },
         };
         let (backend, why_hosted) = Backend::choose(config.backend)?;

@@ -2,7 +2,7 @@
 //! every other call keeps the ABI's answer for "not here", -KVM_ENOSYS.
 
 use hypercall_abi::{HypercallHandler, HypercallResult, KickCpu, SchedYield};
-use pv_lock_host::{ApicId, KickOutcome, Kicker};
+use pv_lock_host::{ApicId, Kicker};
 
 /// The handlers of one VM whose vCPUs halt in userspace.
 #[derive(Clone, Debug)]
@@ -19,12 +19,9 @@ impl Calls {
 
 impl HypercallHandler for Calls {
     fn kick_cpu(&mut self, call: KickCpu) -> HypercallResult {
-        // As KVM: the flags are ignored, and a kick for nobody is no error.
-        if self.kicker.kick(ApicId(call.destination())) == KickOutcome::Woke {
-            // KVM follows a kick with a directed yield. The woken vCPU holds
-            // the lock by now and this one only thinks: give way.
-            std::thread::yield_now();
-        }
+        // As KVM: the flags are ignored, and a kick for nobody is no error. The
+        // yield behind the kick is the scheduler's policy.
+        self.kicker.kick(ApicId(call.destination()));
         Ok(0)
     }
 

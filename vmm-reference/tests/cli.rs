@@ -1,5 +1,10 @@
 //! The command line from outside: statuses, and one line for each mistake.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a test's helper that fails is a test that fails"
+)]
+
 use std::process::{Command, Output};
 
 fn vmm(args: &[&str]) -> Output {

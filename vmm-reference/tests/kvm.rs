@@ -1,6 +1,11 @@
 //! The KVM backend on this machine's /dev/kvm. Where there is none, each test
 //! says so; the lab of ci/lab runs them all the same.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a test's helper that fails is a test that fails"
+)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +15,7 @@ use vmm_reference::backend::kvm::{KvmVcpu, map_memory};
 use vmm_reference::backend::{Exit, VcpuBackend as _, state};
 use vmm_reference::demo::cell::{Cell, calibrate};
 use vmm_reference::demo::guest::{Guest, Results};
-use vmm_reference::demo::{Backend, BackendChoice, Mode, Workload};
+use vmm_reference::demo::{Backend, BackendChoice, Mode, Policy, Workload};
 use vmm_reference::devices::{Bus, BusEvent};
 use vmm_reference::memory::{self, CODE, LOCK_PAGE, LockProgram, PAGE_TABLES, PARAM_PAGE};
 use vmm_reference::payload::code;
@@ -74,7 +79,13 @@ fn contended_pv_cells_keep_the_lock_and_all_counts() {
             spin: Duration::from_micros(5),
         };
         let (row, interrupted) = cell
-            .run(&backend, &work, speed, Duration::from_millis(300))
+            .run(
+                &backend,
+                &work,
+                Policy::default(),
+                speed,
+                Duration::from_millis(300),
+            )
             .expect("the lock holds");
         assert!(!interrupted);
         assert_eq!(row.acquisitions, row.expected);
@@ -91,8 +102,14 @@ fn contended_pv_cells_keep_the_lock_and_all_counts() {
 #[test]
 fn every_wait_is_booked() {
     let Some(backend) = backend() else { return };
-    let mut guest =
-        Guest::start(&backend, &PROGRAM, 3, &offered(&backend, 3)).expect("guest starts");
+    let mut guest = Guest::start(
+        &backend,
+        &PROGRAM,
+        3,
+        &offered(&backend, 3),
+        Policy::default(),
+    )
+    .expect("guest starts");
     let deadline = Instant::now() + Duration::from_millis(200);
     assert_eq!(guest.vmm.wait(deadline).expect("wait"), Waited::Deadline);
     guest.ask_to_leave().expect("flag is in guest memory");
@@ -110,7 +127,14 @@ fn a_guest_that_never_exits_is_stopped() {
     let Some(backend) = backend() else { return };
     for mode in [mode::SPIN, mode::PV] {
         let program = LockProgram { mode, ..PROGRAM };
-        let guest = Guest::start(&backend, &program, 2, &offered(&backend, 2)).expect("starts");
+        let guest = Guest::start(
+            &backend,
+            &program,
+            2,
+            &offered(&backend, 2),
+            Policy::default(),
+        )
+        .expect("starts");
         // Far beyond any ticket that is drawn meanwhile.
         memory::write_word(&guest.memory, LOCK_PAGE + lock::SERVING, 1 << 60).expect("lock page");
         std::thread::sleep(Duration::from_millis(50));

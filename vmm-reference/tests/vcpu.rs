@@ -1,5 +1,10 @@
 //! The vCPU loop with a guest that is a list of exits: every arm, no VM.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a test's helper that fails is a test that fails"
+)]
+
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;

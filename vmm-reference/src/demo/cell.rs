@@ -6,7 +6,7 @@ use cpuid_features::Negotiated;
 use serde::Serialize;
 
 use super::guest::{Guest, GuestError, Results};
-use super::{Backend, Mode, Workload};
+use super::{Backend, Mode, Policy, Workload};
 use crate::host;
 use crate::memory::LockProgram;
 use crate::payload::layout::{mode, transport};
@@ -101,7 +101,7 @@ pub fn calibrate(backend: &Backend, offered: &Negotiated) -> Result<Speed, CellE
             hold: 0,
             think: 0,
         };
-        let mut guest = Guest::start(backend, &program, 1, offered)?;
+        let mut guest = Guest::start(backend, &program, 1, offered, Policy::default())?;
         let (memory, hz) = (std::sync::Arc::clone(&guest.memory), guest.tsc_hz as f64);
         guest.vmm.wait(begin + LIMIT)?;
         check_ends(&guest.vmm.stop()?)?;
@@ -167,6 +167,7 @@ impl Cell {
         &self,
         backend: &Backend,
         work: &Workload,
+        policy: Policy,
         speed: Speed,
         time: Duration,
     ) -> Result<(Row, bool), CellError> {
@@ -181,7 +182,7 @@ impl Cell {
             think: work.think,
         };
         let cpu_before = cpu_time();
-        let mut guest = Guest::start(backend, &program, self.vcpus, &self.offered)?;
+        let mut guest = Guest::start(backend, &program, self.vcpus, &self.offered, policy)?;
         let waited = guest.vmm.wait(guest.vmm.started() + time)?;
         guest.ask_to_leave()?;
         let left = guest.vmm.wait(Instant::now() + LEAVE_LIMIT)?;

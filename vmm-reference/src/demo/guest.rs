@@ -8,7 +8,7 @@ use cpuid_features::Negotiated;
 use pv_lock_host::{ApicId, BuildError, HaltScheduler, VcpuParker};
 use vm_memory::{Bytes as _, GuestAddress};
 
-use super::Backend;
+use super::{Backend, Policy};
 use crate::backend::hosted::HostedVcpu;
 use crate::backend::kvm::{KvmVcpu, ioctl, map_memory};
 use crate::backend::{BackendError, state};
@@ -65,13 +65,15 @@ impl Guest {
         program: &LockProgram,
         vcpus: u32,
         offered: &Negotiated,
+        policy: Policy,
     ) -> Result<Self, GuestError> {
         // No interrupt controller looks at the IDs: an index does for one.
         let ids: Vec<u32> = (0..vcpus).collect();
         let memory = Arc::new(memory::build(vcpus, code::lock())?);
         program.install(&memory, &ids)?;
         let slots: Vec<ApicId> = ids.iter().copied().map(ApicId).collect();
-        let (scheduler, parkers) = HaltScheduler::builder()
+        let (scheduler, parkers) = policy
+            .builder()
             .build(&slots)
             .map_err(GuestError::Scheduler)?;
         let calls = Calls::new(scheduler.kicker());

@@ -10,11 +10,13 @@ pub mod guest;
 pub mod report;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use cpuid_features::{KvmFeatures, Negotiated, Selection};
 use kvm_bindings::CpuId;
 use kvm_ioctls::Kvm;
+use pv_lock_host::{AdaptivePolling, HaltScheduler, Polling, RunCap, SchedulerBuilder, Yielding};
 
 use crate::host::{self, HostError};
 use crate::{cpuid, memory};
@@ -61,6 +63,73 @@ pub struct Workload {
     pub spin: Duration,
 }
 
+/// What stands in for KVM's directed yield behind a kick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum YieldChoice {
+    /// Nothing: the host's scheduler decides.
+    Nothing,
+    /// The kicker's thread yields its CPU.
+    Sched,
+    /// As many vCPUs run as there are host CPUs, a kicked one next.
+    Cap,
+    /// The same, and the kicker gives its own place to the vCPU it kicked.
+    HandOver,
+}
+
+/// How a halted vCPU waits before its thread sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PollChoice {
+    /// It sleeps at once.
+    Off,
+    /// It looks for a kick for 50 us.
+    Fixed,
+    /// KVM's adaptive window, but not on an overcommitted host.
+    Adaptive,
+}
+
+/// Policies of the halt/kick scheduler.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Behind a kick.
+    pub yielding: YieldChoice,
+    /// Before a sleep.
+    pub polling: PollChoice,
+}
+
+impl Default for Policy {
+    /// What measures best on overcommitted hosts: docs/POLICIES.md.
+    fn default() -> Self {
+        Self {
+            yielding: YieldChoice::Sched,
+            polling: PollChoice::Off,
+        }
+    }
+}
+
+impl Policy {
+    /// A scheduler's builder with these policies.
+    pub fn builder(self) -> SchedulerBuilder {
+        let cpus = NonZeroUsize::new(host::cpus()).unwrap_or(NonZeroUsize::MIN);
+        let cap = |hand_over| {
+            let mut cap = RunCap::new(cpus);
+            cap.hand_over = hand_over;
+            Yielding::Cap(cap)
+        };
+        HaltScheduler::builder()
+            .yielding(match self.yielding {
+                YieldChoice::Nothing => Yielding::Nothing,
+                YieldChoice::Sched => Yielding::SchedYield,
+                YieldChoice::Cap => cap(false),
+                YieldChoice::HandOver => cap(true),
+            })
+            .polling(match self.polling {
+                PollChoice::Off => Polling::Off,
+                PollChoice::Fixed => Polling::Fixed(Duration::from_micros(50)),
+                PollChoice::Adaptive => Polling::Adaptive(AdaptivePolling::default()),
+            })
+    }
+}
+
 /// All that the demo can be told.
 #[derive(Clone, Debug)]
 pub struct DemoConfig {
@@ -76,6 +145,8 @@ pub struct DemoConfig {
     pub pv: Selection,
     /// The guest's work.
     pub workload: Workload,
+    /// The scheduler's policies.
+    pub policy: Policy,
 }
 
 /// Why the demo could not be run to its end.
@@ -217,7 +288,8 @@ pub fn run(config: &DemoConfig, backend: &Backend, cells: &[Cell]) -> Result<Out
     let mut rows = Vec::with_capacity(cells.len());
     for (done, cell) in cells.iter().enumerate() {
         progress(done, cells.len(), cell);
-        let (row, interrupted) = cell.run(backend, &config.workload, speed, config.time)?;
+        let (row, interrupted) =
+            cell.run(backend, &config.workload, config.policy, speed, config.time)?;
         rows.push(row);
         if interrupted {
             progress_end();
