@@ -50,6 +50,7 @@ pub enum Hypercall {
 
 impl Hypercall {
     /// The number of this call.
+    #[inline]
     #[must_use]
     pub const fn nr(&self) -> HypercallNr {
         match self {
@@ -69,6 +70,7 @@ impl Hypercall {
     ///
     /// In [`Mode::Bits32`] the upper halves of the fields do not survive the
     /// way back, as they do not in a guest.
+    #[inline]
     #[must_use]
     pub const fn encode(&self, mode: Mode, cpl: u8) -> RawHypercall {
         let args = match *self {

@@ -25,6 +25,7 @@ pub enum Enforcement {
 impl Enforcement {
     /// Whether a call of this number passes its gate. Numbers without an
     /// enforced gate pass, unknown ones too.
+    #[inline]
     #[must_use]
     pub const fn admits(&self, nr: HypercallNr) -> bool {
         match self {
@@ -35,6 +36,7 @@ impl Enforcement {
 }
 
 /// The bits that enforcement asks for, from the table.
+#[inline]
 const fn required(nr: HypercallNr) -> KvmFeatures {
     /// By number, so that the look-up is one load.
     const REQUIRED: [KvmFeatures; 13] = {
@@ -77,6 +79,7 @@ const fn required(nr: HypercallNr) -> KvmFeatures {
 /// [`KvmErrno::EPERM`] from any other CPL than 0, whatever the number;
 /// [`KvmErrno::ENOSYS`] for a gate that is closed. An unknown number is not an
 /// error here: it comes as [`Hypercall::Unknown`].
+#[inline]
 pub const fn admit(raw: &RawHypercall, features: Enforcement) -> Result<Hypercall, KvmErrno> {
     if raw.cpl != 0 {
         return Err(KvmErrno::EPERM);
@@ -167,6 +170,7 @@ pub trait HypercallHandler {
 /// Serves one hypercall and gives the value for the guest's RAX.
 ///
 /// The order of checks is KVM's: CPL, number, gate, and then the handler.
+#[inline]
 pub fn dispatch<H: HypercallHandler + ?Sized>(
     raw: &RawHypercall,
     features: Enforcement,

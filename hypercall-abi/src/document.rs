@@ -89,12 +89,10 @@ impl fmt::Display for GateName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Gate::None => f.write_str("none"),
-            Gate::Enforced(feature) | Gate::Advertised(feature, _) => {
-                for (name, _) in feature.iter_names() {
-                    write!(f, "KVM_FEATURE_{name}")?;
-                }
-                Ok(())
-            }
+            Gate::Enforced(feature) | Gate::Advertised(feature, _) => match feature.row() {
+                Some(row) => f.write_str(row.kernel_name),
+                None => write!(f, "{feature}"),
+            },
             Gate::Other(text) => f.write_str(text),
             Gate::Unverified => f.write_str("unverified"),
         }

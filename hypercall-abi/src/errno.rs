@@ -103,6 +103,7 @@ impl KvmErrno {
 
     /// The error of that positive code, or `None` outside 1 to
     /// [`MAX`](Self::MAX).
+    #[inline]
     #[must_use]
     pub const fn new(code: u16) -> Option<Self> {
         match NonZeroU16::new(code) {
@@ -112,6 +113,7 @@ impl KvmErrno {
     }
 
     /// The positive code.
+    #[inline]
     #[must_use]
     pub const fn code(self) -> u64 {
         self.0.get() as u64
@@ -166,21 +168,20 @@ pub type HypercallResult = Result<u64, KvmErrno>;
 /// The value a guest finds in RAX: an error negated, and the whole truncated
 /// to 32 bits after a 32-bit call, so that -1000 reads `0xffff_fc18` there
 /// (`kvm_emulate_hypercall` in `arch/x86/kvm/x86.c`).
+#[inline]
 #[must_use]
 pub const fn to_rax(result: HypercallResult, mode: Mode) -> u64 {
     let value = match result {
         Ok(value) => value,
         Err(errno) => errno.code().wrapping_neg(),
     };
-    match mode {
-        Mode::Bits64 => value,
-        Mode::Bits32 => low32(value) as u64,
-    }
+    mode.truncate(value)
 }
 
 /// The guest's reading of RAX, the inverse of [`to_rax`]: the top 4095 values
 /// of the mode's width are errors. After a 32-bit call the upper half of RAX
 /// is not looked at.
+#[inline]
 pub const fn from_rax(rax: u64, mode: Mode) -> HypercallResult {
     let (value, negated) = match mode {
         Mode::Bits64 => (rax, rax.wrapping_neg()),

@@ -10,6 +10,7 @@ impl RawHypercall {
     ///
     /// `mode` and `cpl` are the vCPU's, from `kvm_sregs`: 64 bits with
     /// EFER.LMA and `cs.l`, the CPL in `ss.dpl`.
+    #[inline]
     #[must_use]
     pub const fn from_regs(regs: &kvm_regs, mode: Mode, cpl: u8) -> Self {
         Self {
@@ -22,6 +23,7 @@ impl RawHypercall {
 
     /// Writes the registers that issue this call: the inverse of
     /// [`from_regs`](Self::from_regs).
+    #[inline]
     pub const fn write_to_regs(&self, regs: &mut kvm_regs) {
         let [rbx, rcx, rdx, rsi] = self.args;
         regs.rax = self.nr;
@@ -35,6 +37,7 @@ impl RawHypercall {
     /// rbx nor rcx in 64-bit mode: the arguments are the registers'.
     ///
     /// KVM has not checked the CPL. The answer goes to the exit's `result`.
+    #[inline]
     #[must_use]
     pub const fn from_xen_exit(exit: &kvm_xen_hcall, regs: &kvm_regs) -> Self {
         // 0 to 3; whatever else a VMM invents must not read as 0.
@@ -55,6 +58,7 @@ impl RawHypercall {
 
 /// Writes a hypercall's result, from [`dispatch`](crate::dispatch), where the
 /// guest looks for it.
+#[inline]
 pub const fn write_result(regs: &mut kvm_regs, rax: u64) {
     regs.rax = rax;
 }

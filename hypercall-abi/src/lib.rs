@@ -10,6 +10,8 @@ mod dispatch;
 mod document;
 pub mod doorbell;
 mod errno;
+#[cfg(all(feature = "guest", target_arch = "x86_64"))]
+pub mod guest;
 #[cfg(feature = "kvm-bindings")]
 mod kvm;
 mod nr;

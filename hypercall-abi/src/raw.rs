@@ -21,6 +21,7 @@ pub enum Mode {
 impl Mode {
     /// The mode of a `longmode` or `flags` word of `kvm_run`: bit 0 set means
     /// 64 bits (`KVM_EXIT_HYPERCALL_LONG_MODE`).
+    #[inline]
     #[must_use]
     pub const fn from_longmode(longmode: u64) -> Self {
         if longmode & 1 != 0 {
@@ -31,12 +32,14 @@ impl Mode {
     }
 
     /// What a register's value amounts to in this mode.
+    #[inline]
     #[must_use]
     pub const fn truncate(self, register: u64) -> u64 {
-        match self {
-            Self::Bits64 => register,
-            Self::Bits32 => low32(register) as u64,
-        }
+        register
+            & match self {
+                Self::Bits64 => u64::MAX,
+                Self::Bits32 => u32::MAX as u64,
+            }
     }
 }
 
@@ -45,6 +48,7 @@ impl Mode {
     clippy::cast_possible_truncation,
     reason = "it is what the ABI asks for"
 )]
+#[inline]
 pub(crate) const fn low32(register: u64) -> u32 {
     register as u32
 }
@@ -78,6 +82,7 @@ impl RawHypercall {
     /// x86 uses four.
     ///
     /// The answer goes to `ret`, as [`to_rax`](crate::to_rax) makes it.
+    #[inline]
     #[must_use]
     pub const fn from_hypercall_exit(nr: u64, args: &[u64; 6], longmode: u64) -> Self {
         let [a0, a1, a2, a3, ..] = *args;
@@ -94,6 +99,7 @@ impl RawHypercall {
     /// arguments in [`Mode::Bits32`], and judges nothing: privilege and
     /// features are for [`admit`](crate::admit), the arguments for the call's
     /// own `check`.
+    #[inline]
     #[must_use]
     pub const fn decode(&self) -> Hypercall {
         let nr = HypercallNr(self.mode.truncate(self.nr));

@@ -22,6 +22,7 @@ impl ClockPairing {
     /// [`WALLCLOCK`](Self::WALLCLOCK). A handler answers the same while the
     /// host's clock source is not the TSC, and [`KvmErrno::EFAULT`] when the
     /// write fails.
+    #[inline]
     pub const fn check(&self) -> Result<u64, KvmErrno> {
         if self.clock_type == Self::WALLCLOCK {
             Ok(self.gpa)

@@ -20,6 +20,7 @@ impl KickCpu {
     pub const BROADCAST: u32 = 0xff;
 
     /// A kick of that vCPU.
+    #[inline]
     #[must_use]
     pub const fn new(apic_id: u32) -> Self {
         Self {
@@ -29,6 +30,7 @@ impl KickCpu {
     }
 
     /// The APIC ID to kick: KVM takes the low 32 bits of a1, in either mode.
+    #[inline]
     #[must_use]
     pub const fn destination(&self) -> u32 {
         low32(self.apic_id)
@@ -37,6 +39,7 @@ impl KickCpu {
     /// The APIC ID to yield to after the kick: all of a1. With a bit above 31
     /// set there is no such vCPU, so that the kick arrives and the yield does
     /// not happen.
+    #[inline]
     #[must_use]
     pub const fn yield_target(&self) -> u64 {
         self.apic_id

@@ -22,6 +22,7 @@ impl MapGpaRange {
     /// # Errors
     /// [`KvmErrno::EINVAL`] for an address that is not page aligned, for no
     /// page at all, and for a range whose page numbers wrap.
+    #[inline]
     pub const fn check(&self) -> Result<GpaRange, KvmErrno> {
         let first = self.gpa / GpaRange::PAGE;
         if !self.gpa.is_multiple_of(GpaRange::PAGE)
@@ -53,30 +54,35 @@ impl GpaRange {
     pub const PAGE: u64 = 4096;
 
     /// Guest physical address of the first byte, page aligned.
+    #[inline]
     #[must_use]
     pub const fn gpa(&self) -> u64 {
         self.gpa
     }
 
     /// Number of 4 KiB pages, not 0.
+    #[inline]
     #[must_use]
     pub const fn pages(&self) -> u64 {
         self.pages
     }
 
     /// Length in bytes, or `None` from 2^64 on.
+    #[inline]
     #[must_use]
     pub const fn bytes(&self) -> Option<u64> {
         self.pages.checked_mul(Self::PAGE)
     }
 
     /// Bits 3:0 of the attributes: the preferred page size.
+    #[inline]
     #[must_use]
     pub const fn page_size(&self) -> PageSize {
         PageSize((self.attributes & 0xf) as u8)
     }
 
     /// Bit 4 of the attributes: encrypted, that is private to the guest.
+    #[inline]
     #[must_use]
     pub const fn encrypted(&self) -> bool {
         self.attributes & MapGpaRange::ENCRYPTED != 0
@@ -84,6 +90,7 @@ impl GpaRange {
 
     /// Bits 63:5 of the attributes, in place. The ABI wants 0; KVM does not
     /// look and passes them on.
+    #[inline]
     #[must_use]
     pub const fn reserved(&self) -> u64 {
         self.attributes & !0x1f

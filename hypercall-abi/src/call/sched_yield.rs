@@ -9,6 +9,7 @@ pub struct SchedYield {
 
 impl SchedYield {
     /// A yield to that vCPU.
+    #[inline]
     #[must_use]
     pub const fn new(apic_id: u32) -> Self {
         Self {
@@ -18,6 +19,7 @@ impl SchedYield {
 
     /// The APIC ID to yield to: all of a0. With a bit above 31 set there is
     /// no such vCPU.
+    #[inline]
     #[must_use]
     pub const fn yield_target(&self) -> u64 {
         self.apic_id

@@ -28,6 +28,7 @@ impl SendIpi {
     /// # Errors
     /// [`KvmErrno::EINVAL`] for an ICR with a logical destination or a
     /// shorthand.
+    #[inline]
     pub const fn check(&self) -> Result<Ipi, KvmErrno> {
         if self.icr & (Self::ICR_LOGICAL | Self::ICR_SHORTHAND) != 0 {
             return Err(KvmErrno::EINVAL);
@@ -44,6 +45,7 @@ pub struct Ipi {
 
 impl Ipi {
     /// ICR bits 7:0.
+    #[inline]
     #[must_use]
     pub const fn vector(&self) -> u8 {
         (self.call.icr & 0xff) as u8
@@ -51,18 +53,21 @@ impl Ipi {
 
     /// ICR bits 10:8: 0 fixed, 3 remote read (which is a kick), 4 NMI, and so
     /// on. KVM allows them all.
+    #[inline]
     #[must_use]
     pub const fn delivery_mode(&self) -> u8 {
         ((self.call.icr >> 8) & 7) as u8
     }
 
     /// ICR bit 14: asserted.
+    #[inline]
     #[must_use]
     pub const fn asserted(&self) -> bool {
         self.call.icr & 0x4000 != 0
     }
 
     /// ICR bit 15: level-triggered.
+    #[inline]
     #[must_use]
     pub const fn level_triggered(&self) -> bool {
         self.call.icr & 0x8000 != 0
@@ -73,6 +78,7 @@ impl Ipi {
     /// As in KVM the id of bit 0 is the low 32 bits of a2, an id of the first
     /// word above 2^32 - 1 does not exist, and the base of the second word
     /// wraps.
+    #[inline]
     #[must_use]
     pub const fn targets(&self) -> IpiTargets {
         let width = match self.call.mode {
@@ -100,6 +106,7 @@ pub struct IpiTargets {
 impl Iterator for IpiTargets {
     type Item = u32;
 
+    #[inline]
     fn next(&mut self) -> Option<u32> {
         for (base, bits) in &mut self.words {
             while *bits != 0 {

@@ -1,0 +1,172 @@
+//! The printed documents, and the program that prints them.
+
+use std::io;
+use std::process::{Command, Output};
+
+use hypercall_abi::{Arch, Format, Since, TABLE};
+
+#[test]
+fn the_reference_is_current() {
+    let current = Format::Markdown.to_string();
+    assert!(
+        current == include_str!("../docs/HYPERCALLS.md"),
+        "docs/HYPERCALLS.md is stale: cargo run -p hypercall-abi --example hypercalls -- \
+         --format markdown > hypercalls.md && mv hypercalls.md hypercall-abi/docs/HYPERCALLS.md"
+    );
+}
+
+/// Every entry has what the template asks for.
+#[test]
+fn kernel_entries_are_complete() {
+    let text = Format::Kernel.to_string();
+    let mut entries = 0;
+    for row in TABLE {
+        let start = text.find(&format!(". {}\n---", row.name)).unwrap();
+        let entry = &text[start..];
+        let entry = entry.split("\n:Source: ").next().unwrap();
+        for field in [
+            ":Value: ",
+            ":Architecture: ",
+            ":Status: ",
+            ":Purpose: ",
+            ":Inputs:",
+            ":Outputs:",
+            ":Return codes:",
+            ":Feature: ",
+            ":Since: ",
+            ":Served by: ",
+        ] {
+            assert_eq!(entry.matches(field).count(), 1, "{} {field}", row.name);
+        }
+        entries += 1;
+    }
+    assert_eq!(text.matches("\n:Value: ").count(), entries);
+    assert!(
+        text.lines().all(|line| line.len() < 80),
+        "a line is too long"
+    );
+    assert!(text.is_ascii());
+}
+
+/// The RFC's five, under the names and numbers it gave them.
+#[test]
+fn the_seeds_five_are_there() {
+    for (arch, nr, name) in [
+        (Arch::X86, 1, "KVM_HC_VAPIC_POLL_IRQ"),
+        (Arch::X86, 2, "KVM_HC_MMU_OP"),
+        (Arch::PowerPc, 3, "KVM_HC_FEATURES"),
+        (Arch::PowerPc, 4, "KVM_HC_PPC_MAP_MAGIC_PAGE"),
+        (Arch::X86, 5, "KVM_HC_KICK_CPU"),
+    ] {
+        assert_eq!(hypercall_abi::find(arch, nr).unwrap().name, name);
+    }
+    assert_eq!(
+        hypercall_abi::find(Arch::LoongArch, 1).unwrap().name,
+        "KVM_HCALL_FUNC_IPI"
+    );
+    assert_eq!(hypercall_abi::find(Arch::X86, 3), None);
+}
+
+#[test]
+fn powerpc_numbers_carry_the_vendor() {
+    let row = hypercall_abi::find(Arch::PowerPc, 3).unwrap();
+    assert_eq!(row.number_register(), 0x2a_0003);
+}
+
+#[test]
+fn rows_are_sorted_and_plain() {
+    let keys: Vec<_> = TABLE.iter().map(|row| (row.arch, row.nr)).collect();
+    assert!(keys.is_sorted(), "{keys:?}");
+    for row in TABLE {
+        let texts = [row.name, row.purpose, row.source];
+        for text in texts
+            .iter()
+            .chain(row.inputs.iter().flat_map(|i| [&i.place, &i.meaning]))
+        {
+            assert!(!text.is_empty(), "{}", row.name);
+            assert!(!text.contains("  "), "{}: {text}", row.name);
+            assert!(text.chars().all(|c| !c.is_control()), "{}", row.name);
+        }
+        assert!(!row.returns.is_empty(), "{}", row.name);
+    }
+}
+
+#[test]
+fn json_says_what_the_table_says() {
+    let json: serde_json::Value = serde_json::from_str(&Format::Json.to_string()).unwrap();
+    let rows = json.as_array().unwrap();
+    assert_eq!(rows.len(), TABLE.len());
+    for (json, row) in rows.iter().zip(TABLE) {
+        assert_eq!(json["arch"], row.arch.name());
+        assert_eq!(json["nr"], row.nr);
+        assert_eq!(json["number_register"], row.number_register());
+        assert_eq!(json["name"], row.name);
+        assert_eq!(json["status"], row.status.name());
+        assert_eq!(json["purpose"], row.purpose);
+        assert_eq!(json["served_by"], row.server.name());
+        assert_eq!(json["source"], row.source);
+        match row.since {
+            Since::Linux(release) => assert_eq!(json["since"], release),
+            _ => assert!(json["since"].is_null()),
+        }
+        for (fields, key) in [(row.inputs, "inputs"), (row.outputs, "outputs")] {
+            assert_eq!(json[key].as_array().unwrap().len(), fields.len());
+            for (json, field) in json[key].as_array().unwrap().iter().zip(fields) {
+                assert_eq!(json["place"], field.place);
+                assert_eq!(json["meaning"], field.meaning);
+            }
+        }
+        for (json, code) in json["returns"].as_array().unwrap().iter().zip(row.returns) {
+            assert_eq!(json["value"], code.value);
+            assert_eq!(json["meaning"], code.meaning);
+        }
+    }
+}
+
+/// Runs the example.
+fn hypercalls(args: &[&str]) -> io::Result<Output> {
+    Command::new(env!("CARGO"))
+        .args(["run", "-q", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .args(["--example", "hypercalls", "--"])
+        .args(args)
+        .output()
+}
+
+#[test]
+fn the_program_prints_and_refuses() {
+    for format in Format::ALL {
+        let output = hypercalls(&["--format", format.name()]).unwrap();
+        assert!(output.status.success());
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            format.to_string()
+        );
+    }
+    assert_eq!(
+        hypercalls(&["--format=tsv"]).unwrap().stdout,
+        Format::Tsv.to_string().as_bytes()
+    );
+
+    let help = hypercalls(&["--help"]).unwrap();
+    assert!(help.status.success());
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(
+        Format::ALL
+            .iter()
+            .all(|format| help.contains(format.name()))
+    );
+
+    for wrong in [
+        &["--format", "xml"][..],
+        &["--format"],
+        &["tsv"],
+        &["--format", ""],
+        &["--bogus\nline"],
+    ] {
+        let output = hypercalls(wrong).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        assert!(output.stdout.is_empty());
+        assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1);
+    }
+}
