@@ -26,7 +26,7 @@ use crate::table::{Gate, Since};
 pub enum Format {
     /// Text in the shape of the kernel's own `hypercalls.rst`.
     Kernel,
-    /// Markdown, which is the crate's [`reference`](crate::reference).
+    /// Markdown, which is the crate's [reference page](crate::hypercalls).
     Markdown,
     /// Tab-separated values with a line of headings: arch, nr, name, status,
     /// gate. Numbers from 100 on in hexadecimal.

@@ -19,7 +19,7 @@ mod raw;
 mod table;
 
 #[doc = include_str!("../docs/HYPERCALLS.md")]
-pub mod reference {}
+pub mod hypercalls {}
 
 pub use arch::{Arch, Convention};
 pub use call::{
