@@ -7,6 +7,8 @@
 use core::panic::PanicInfo;
 
 use cpuid_features::{Dump, KvmFeatures, KvmLeaf, Selection, VmmSupport, negotiate};
+use hypercall_abi::guest::{Hypercalls, Transport};
+use hypercall_abi::{Enforcement, Format, HypercallHandler, Mode, RawHypercall, dispatch};
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
@@ -33,10 +35,34 @@ extern "C" fn _start() -> ! {
     if let Err(error) = negotiate(host, &VmmSupport::default(), &want) {
         core::hint::black_box(core::fmt::write(&mut Nowhere, format_args!("{error}"))).ok();
     }
+    hypercalls();
     stop()
 }
 
+/// Both sides of a call, and the table printed.
+fn hypercalls() {
+    let call = core::hint::black_box(RawHypercall {
+        nr: hypercall_abi::KVM_HC_KICK_CPU,
+        args: [0, 3, 0, 0],
+        mode: Mode::Bits64,
+        cpl: 0,
+    });
+    core::hint::black_box(dispatch(&call, Enforcement::NotEnforced, &mut Nowhere));
+    core::hint::black_box(core::fmt::write(
+        &mut Nowhere,
+        format_args!("{}", Format::Json),
+    ))
+    .ok();
+    if let Some(transport) = Transport::detect() {
+        // SAFETY: the program is built and not run.
+        let hypercalls = unsafe { Hypercalls::new(transport) };
+        core::hint::black_box(hypercalls.kick_cpu(3)).ok();
+    }
+}
+
 struct Nowhere;
+
+impl HypercallHandler for Nowhere {}
 
 impl core::fmt::Write for Nowhere {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
