@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn main() -> ExitCode {
-    use cpuid_features::{CpuidRegs, DumpEntry};
+    use cpuid_features::DumpEntry;
     use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
     use kvm_ioctls::Kvm;
 
@@ -14,17 +14,7 @@ fn main() -> ExitCode {
         Ok(cpuid) => {
             println!("CPU:");
             for entry in cpuid.as_slice() {
-                let entry = DumpEntry {
-                    leaf: entry.function,
-                    subleaf: entry.index,
-                    regs: CpuidRegs {
-                        eax: entry.eax,
-                        ebx: entry.ebx,
-                        ecx: entry.ecx,
-                        edx: entry.edx,
-                    },
-                };
-                println!("{entry}");
+                println!("{}", DumpEntry::from(entry));
             }
             ExitCode::SUCCESS
         }

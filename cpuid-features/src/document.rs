@@ -106,17 +106,27 @@ impl fmt::Display for Document {
     }
 }
 
+/// Items joined by commas.
+fn join<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    items: impl IntoIterator<Item = T>,
+) -> fmt::Result {
+    for (at, item) in items.into_iter().enumerate() {
+        write!(f, "{}{item}", if at == 0 { "" } else { ", " })?;
+    }
+    Ok(())
+}
+
 /// Items joined by commas, `none` if there are none.
 fn list<T: fmt::Display>(
     f: &mut fmt::Formatter<'_>,
     items: impl IntoIterator<Item = T>,
 ) -> fmt::Result {
-    let mut between = "";
-    for item in items {
-        write!(f, "{between}{item}")?;
-        between = ", ";
+    let mut items = items.into_iter().peekable();
+    if items.peek().is_none() {
+        return f.write_str("none");
     }
-    f.write_str(if between.is_empty() { "none" } else { "" })
+    join(f, items)
 }
 
 impl fmt::Display for Provider {

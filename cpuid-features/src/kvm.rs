@@ -6,6 +6,7 @@ use core::fmt;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 
 use crate::bits::{KvmFeatures, KvmHints};
+use crate::dump::DumpEntry;
 use crate::leaf::{
     CpuidReader, CpuidRegs, HYPERVISOR_BASE_END, HYPERVISOR_BASE_STEP, KVM_CPUID_FEATURES,
     KVM_CPUID_SIGNATURE, KVM_SIGNATURE_WORDS, KvmLeaf, possible_bases,
@@ -14,12 +15,37 @@ use crate::negotiate::Negotiated;
 
 impl CpuidReader for CpuId {
     fn leaf(&self, leaf: u32) -> Option<CpuidRegs> {
-        find(self.as_slice(), leaf).map(|entry| CpuidRegs {
-            eax: entry.eax,
-            ebx: entry.ebx,
-            ecx: entry.ecx,
-            edx: entry.edx,
-        })
+        find(self.as_slice(), leaf).map(|entry| DumpEntry::from(entry).regs)
+    }
+}
+
+impl From<&kvm_cpuid_entry2> for DumpEntry {
+    fn from(entry: &kvm_cpuid_entry2) -> Self {
+        Self {
+            leaf: entry.function,
+            subleaf: entry.index,
+            regs: CpuidRegs {
+                eax: entry.eax,
+                ebx: entry.ebx,
+                ecx: entry.ecx,
+                edx: entry.edx,
+            },
+        }
+    }
+}
+
+/// A dump does not say whether the sub-leaf is significant: `flags` is 0.
+impl From<DumpEntry> for kvm_cpuid_entry2 {
+    fn from(entry: DumpEntry) -> Self {
+        Self {
+            function: entry.leaf,
+            index: entry.subleaf,
+            eax: entry.regs.eax,
+            ebx: entry.regs.ebx,
+            ecx: entry.regs.ecx,
+            edx: entry.regs.edx,
+            ..Self::default()
+        }
     }
 }
 
@@ -158,14 +184,11 @@ fn within(entry: &kvm_cpuid_entry2, base: u32) -> bool {
 
 /// Sets the registers of `leaf`, with a new entry if it has none.
 fn set(cpuid: &mut CpuId, leaf: u32, regs: CpuidRegs) -> Result<(), WriteError> {
-    let entry = kvm_cpuid_entry2 {
-        function: leaf,
-        eax: regs.eax,
-        ebx: regs.ebx,
-        ecx: regs.ecx,
-        edx: regs.edx,
-        ..Default::default()
-    };
+    let entry = kvm_cpuid_entry2::from(DumpEntry {
+        leaf,
+        subleaf: 0,
+        regs,
+    });
     let there = cpuid
         .as_mut_slice()
         .iter_mut()

@@ -31,7 +31,10 @@ impl CpuidReader for Native {
 
 fn cpuid(leaf: u32) -> CpuidRegs {
     #[expect(unsafe_code, reason = "the only way to the instruction")]
-    #[allow(unused_unsafe, reason = "safe from Rust 1.94 or so on, unsafe in 1.88")]
+    #[allow(
+        unused_unsafe,
+        reason = "newer toolchains declare the intrinsic safe, 1.88 does not"
+    )]
     // SAFETY: every x86-64 CPU has CPUID, and it has no effect but on the four
     // registers that the intrinsic returns.
     let regs = unsafe { __cpuid_count(leaf, 0) };

@@ -4,6 +4,8 @@ use core::error::Error;
 use core::fmt;
 use core::str::FromStr;
 
+use bitflags::Flags;
+
 use crate::bits::{KvmFeatures, KvmHints};
 use crate::table::{FEATURES, HINTS};
 
@@ -62,31 +64,30 @@ impl Selection {
         } else {
             return Err(fault(SelectionFault::NoSign));
         };
-        if let Some(features) = KvmFeatures::by_name(name) {
-            let (same, other) = if on {
-                (&mut self.on, self.off)
-            } else {
-                (&mut self.off, self.on)
-            };
-            if other.intersects(features) {
-                return Err(fault(SelectionFault::OnAndOff));
-            }
-            *same |= features;
+        let added = if let Some(features) = KvmFeatures::by_name(name) {
+            add(features, &mut self.on, &mut self.off, on)
         } else if let Some(hints) = KvmHints::by_name(name) {
-            let (same, other) = if on {
-                (&mut self.hints_on, self.hints_off)
-            } else {
-                (&mut self.hints_off, self.hints_on)
-            };
-            if other.intersects(hints) {
-                return Err(fault(SelectionFault::OnAndOff));
-            }
-            *same |= hints;
+            add(hints, &mut self.hints_on, &mut self.hints_off, on)
         } else {
-            return Err(fault(SelectionFault::UnknownName));
-        }
-        Ok(())
+            Err(SelectionFault::UnknownName)
+        };
+        added.map_err(fault)
     }
+}
+
+/// Adds `bits` to one of two sets that must not meet.
+fn add<F: Flags + Copy>(
+    bits: F,
+    on: &mut F,
+    off: &mut F,
+    turn_on: bool,
+) -> Result<(), SelectionFault> {
+    let (set, opposite) = if turn_on { (on, off) } else { (off, on) };
+    if opposite.intersects(bits) {
+        return Err(SelectionFault::OnAndOff);
+    }
+    set.insert(bits);
+    Ok(())
 }
 
 /// A list that is not one, with the word at fault.

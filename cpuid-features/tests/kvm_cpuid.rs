@@ -22,15 +22,7 @@ const HOST: &str = include_str!("dumps/kvm-pvm-6.18.supported");
 fn cpuid(dump: &str) -> CpuId {
     let entries: Vec<kvm_cpuid_entry2> = Dump::new(dump)
         .entries()
-        .map(|entry| kvm_cpuid_entry2 {
-            function: entry.leaf,
-            index: entry.subleaf,
-            eax: entry.regs.eax,
-            ebx: entry.regs.ebx,
-            ecx: entry.regs.ecx,
-            edx: entry.regs.edx,
-            ..Default::default()
-        })
+        .map(kvm_cpuid_entry2::from)
         .collect();
     CpuId::from_entries(&entries).unwrap()
 }

@@ -47,15 +47,7 @@ fuzz_target!(|text: &str| {
     let entries: Vec<kvm_cpuid_entry2> = dump
         .entries()
         .take(KVM_MAX_CPUID_ENTRIES)
-        .map(|entry| kvm_cpuid_entry2 {
-            function: entry.leaf,
-            index: entry.subleaf,
-            eax: entry.regs.eax,
-            ebx: entry.regs.ebx,
-            ecx: entry.regs.ecx,
-            edx: entry.regs.edx,
-            ..Default::default()
-        })
+        .map(kvm_cpuid_entry2::from)
         .collect();
     let whole = dump.entries().count() <= KVM_MAX_CPUID_ENTRIES;
     let mut cpuid = CpuId::from_entries(&entries).expect("no more than the limit");

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use super::Document;
+use super::{Document, join};
 use crate::table::Provider;
 
 pub(super) fn write(f: &mut fmt::Formatter<'_>, document: &Document) -> fmt::Result {
@@ -19,13 +19,13 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, document: &Document) -> fmt::Res
             row.kernel_name,
             Text(row.qemu),
         )?;
-        array(f, row.msrs.iter().map(|msr| msr.index))?;
+        join(f, row.msrs.iter().map(|msr| msr.index))?;
         f.write_str("], \"hypercalls\": [")?;
-        array(f, row.gates.iter().map(|gate| gate.nr))?;
+        join(f, row.gates.iter().map(|gate| gate.nr))?;
         f.write_str("], \"needs\": [")?;
-        array(f, row.needs.singles().map(Quoted))?;
+        join(f, row.needs.singles().map(Quoted))?;
         f.write_str("], \"ignored_under\": [")?;
-        array(f, row.conflicts.singles().map(Quoted))?;
+        join(f, row.conflicts.singles().map(Quoted))?;
         let (provider, duty) = match row.provider {
             Provider::Kvm => ("kvm", None),
             Provider::Userspace(duty) => ("userspace", Some(duty)),
@@ -59,18 +59,6 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, document: &Document) -> fmt::Res
         between = ",\n";
     }
     f.write_str("\n]\n")
-}
-
-fn array<T: fmt::Display>(
-    f: &mut fmt::Formatter<'_>,
-    items: impl IntoIterator<Item = T>,
-) -> fmt::Result {
-    let mut between = "";
-    for item in items {
-        write!(f, "{between}{item}")?;
-        between = ", ";
-    }
-    Ok(())
 }
 
 /// A name, which never needs an escape.
