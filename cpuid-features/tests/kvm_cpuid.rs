@@ -17,6 +17,9 @@ const MAX_LEAF_HIGH: &str = include_str!("dumps/synthetic-max-leaf-0x40000010.cp
 const STALE_MAX_LEAF: &str = include_str!("dumps/synthetic-hyperv-stale-max-leaf.cpuid");
 const NO_FEATURE_LEAF: &str = include_str!("dumps/synthetic-no-feature-leaf.cpuid");
 const NO_KVM: &str = include_str!("dumps/synthetic-no-kvm.cpuid");
+/// The highest leaf is the signature itself.
+const MAX_LEAF_LOW: &str =
+    "0x40000000 0x00: eax=0x40000000 ebx=0x4b4d564b ecx=0x564b4d56 edx=0x0000004d";
 const HOST: &str = include_str!("dumps/kvm-pvm-6.18.supported");
 
 fn cpuid(dump: &str) -> CpuId {
@@ -77,6 +80,12 @@ fn the_leaf_is_written_where_it_belongs() {
             0x4000_0101,
         ),
         ("highest leaf 0", MAX_LEAF_ZERO, 0x4000_0000, 0x4000_0001),
+        (
+            "highest leaf too low",
+            MAX_LEAF_LOW,
+            0x4000_0000,
+            0x4000_0001,
+        ),
         ("higher leaf stays", MAX_LEAF_HIGH, 0x4000_0000, 0x4000_0010),
         ("no feature leaf", NO_FEATURE_LEAF, 0x4000_0000, 0x4000_0001),
         ("no KVM", NO_KVM, 0x4000_0000, 0x4000_0001),

@@ -148,6 +148,14 @@ const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        what: "one vCPU, steal time",
+        vmm: VmmSupport { vcpus: 1, ..KERNEL },
+        bit: KvmFeatures::STEAL_TIME,
+        outcome: Outcome::Kept,
+        reason: Reason::HostReports,
+        ..CASE
+    },
+    Case {
         what: "realtime hint",
         want: "+realtime",
         outcome: Outcome::Kept,
@@ -360,6 +368,12 @@ fn userspace_only_bits_say_what_the_vmm_must_do() {
     ] {
         let decision = negotiated.reason(bit).unwrap();
         assert_eq!(decision.outcome, Outcome::Absent);
+        assert!(matches!(decision.reason, Reason::NeedsVmm(_)), "{bit}");
+
+        // Even a host that reports it leaves the work to the VMM.
+        let negotiated = negotiate(FULL | bit, &KERNEL, &Selection::default()).unwrap();
+        let decision = negotiated.reason(bit).unwrap();
+        assert_eq!(decision.outcome, Outcome::Dropped);
         assert!(matches!(decision.reason, Reason::NeedsVmm(_)), "{bit}");
     }
 }
