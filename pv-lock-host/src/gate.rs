@@ -8,13 +8,15 @@ use std::time::Instant;
 
 use crate::slot::Slot;
 use crate::state::State;
-use crate::sync::{Futex, Mutex, MutexGuard, Ordering};
+use crate::sync::{Futex, FutexWait, Mutex, MutexGuard, Ordering};
 use crate::yielding::RunCap;
 
 /// Waiting for a place, on a futex of one's own.
 const WAITING: u32 = 0;
 /// The place has been given.
-const GRANTED: u32 = 1;
+const GRANTED: u32 = 1 << 0;
+/// The VM has been paused, resumed or stopped.
+const NUDGED: u32 = 1 << 1;
 
 /// Who runs and who waits. One lock: it is taken when a vCPU starts or stops
 /// running, never at an exit while nobody waits.
@@ -128,15 +130,16 @@ impl Gate {
         let Some(turn) = self.turns.get(me) else {
             return;
         };
-        // Relaxed: ordered by the lock, which the granter takes too.
-        turn.word().store(WAITING, Ordering::Relaxed);
+        // Acquire: of a nudge that this wipes out, whose pause or stop must be
+        // seen below.
+        turn.word().swap(WAITING, Ordering::AcqRel);
         line.enqueue(me, false);
         self.publish(&line);
         drop(line);
         loop {
-            turn.wait(WAITING, Some(Instant::now() + self.cap.slice));
-            // Acquire: partner of the Release in `grant`.
-            if turn.word().load(Ordering::Acquire) == GRANTED {
+            // Acquire: partner of the Release in `grant` and in `nudge`.
+            let was = turn.word().fetch_and(!NUDGED, Ordering::AcqRel);
+            if was & GRANTED != 0 {
                 return;
             }
             if slot.peek().has(State::PAUSE | State::STOP) {
@@ -145,7 +148,14 @@ impl Gate {
                 self.publish(&line);
                 return;
             }
-            self.preempt(slots);
+            let preempt = self.cap.preempt.as_deref();
+            let deadline = preempt.map(|_| Instant::now() + self.cap.slice);
+            if turn.wait(WAITING, deadline) == FutexWait::DeadlinePassed
+                && let Some(preempt) = preempt
+                && let Some(slot) = self.overdue().and_then(|vcpu| slots.get(vcpu))
+            {
+                preempt(slot.apic_id());
+            }
         }
     }
 
@@ -192,6 +202,8 @@ impl Gate {
     /// Pause and stop: look at the word again.
     pub(crate) fn nudge(&self, vcpu: usize) {
         if let Some(turn) = self.turns.get(vcpu) {
+            // Release: of the word's change, partner of both RMWs in `enter`.
+            turn.word().fetch_or(NUDGED, Ordering::Release);
             turn.wake_one();
         }
     }
@@ -208,28 +220,21 @@ impl Gate {
     fn grant(&self, vcpu: usize) {
         if let Some(turn) = self.turns.get(vcpu) {
             // Release: what the one before wrote in its turn is seen by this
-            // one, partner of the Acquire in `enter`.
-            turn.word().store(GRANTED, Ordering::Release);
+            // one, partner of the Acquire in `enter`. An RMW, as all changes of
+            // this word are.
+            turn.word().fetch_or(GRANTED, Ordering::Release);
             turn.wake_one();
         }
     }
 
-    /// Asks the one that has run longest to leave guest mode, if it has run
-    /// longer than its slice.
-    fn preempt(&self, slots: &[Slot]) {
-        let Some(preempt) = &self.cap.preempt else {
-            return;
-        };
+    /// The one that has run longest, if longer than its slice.
+    fn overdue(&self) -> Option<usize> {
         let line = self.lock();
-        let oldest = (0..)
-            .zip(&line.since)
+        let running = (0..).zip(&line.since);
+        let (since, vcpu) = running
             .filter_map(|(vcpu, since): (usize, _)| since.map(|since| (since, vcpu)))
-            .min()
-            .filter(|(since, _)| since.elapsed() >= self.cap.slice);
-        drop(line);
-        if let Some(slot) = oldest.and_then(|(_, vcpu)| slots.get(vcpu)) {
-            preempt(slot.apic_id());
-        }
+            .min()?;
+        (since.elapsed() >= self.cap.slice).then_some(vcpu)
     }
 
     fn publish(&self, line: &Line) {

@@ -35,7 +35,7 @@ pub(crate) struct Signalled {
 }
 
 impl Slot {
-    pub(crate) const fn new(apic_id: ApicId) -> Self {
+    pub(crate) fn new(apic_id: ApicId) -> Self {
         Self {
             futex: Futex::new(State::RUNNING.0),
             apic_id,
