@@ -1,31 +1,16 @@
-//! The command line: what can be asked, and how an answer becomes an exit
-//! status.
+//! `vmm-reference demo`.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 use cpuid_features::Selection;
 
+use super::{AnyError, INTERRUPTED, print};
 use crate::demo::{
     self, Backend, BackendChoice, DemoConfig, Mode, Policy, PollChoice, Workload, YieldChoice,
 };
-use crate::{host, probe};
-
-/// Shows what KVM's paravirtual spinlocks are for, on this host's /dev/kvm.
-#[derive(Debug, Parser)]
-#[command(version, about, long_about = None)]
-pub struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Demo(DemoArgs),
-    Probe(ProbeArgs),
-}
+use crate::host;
 
 /// Measure lock contention under vCPU overcommit, spinning and with halt/kick.
 ///
@@ -33,7 +18,7 @@ enum Command {
 /// vCPUs than host CPUs, waiters that spin keep the CPU from the vCPU that
 /// holds the lock; waiters that halt, to be woken by KVM_HC_KICK_CPU, do not.
 #[derive(Debug, Args)]
-struct DemoArgs {
+pub(super) struct DemoArgs {
     /// Numbers of vCPUs; each is a VM of its own
     #[arg(
         long,
@@ -84,14 +69,6 @@ struct DemoArgs {
     polling: PollChoice,
 }
 
-/// Find out what this host offers: doors, halts, features, limits.
-#[derive(Debug, Args)]
-struct ProbeArgs {
-    /// Print a JSON object
-    #[arg(long)]
-    json: bool,
-}
-
 /// A time in seconds: positive, and a day at most.
 fn seconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text.parse().map_err(|e| format!("{e}"))?;
@@ -101,60 +78,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(value))
 }
 
-/// Ended by SIGINT or SIGTERM, as a shell reports it.
-const INTERRUPTED: u8 = 130;
-const USAGE: u8 = 2;
-
-impl Cli {
-    /// Parses the process's arguments. `--help` and `--version` print and are
-    /// done; a usage error is one line on stderr and status 2.
-    pub fn from_args() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|e| {
-            use clap::error::ErrorKind;
-            if !e.use_stderr() || e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-                // Nothing is left to do if stdout or stderr is closed.
-                let _ = e.print();
-                return ExitCode::from(if e.use_stderr() { USAGE } else { 0 });
-            }
-            eprintln!("vmm-reference: {}", one_line(&e.to_string()));
-            ExitCode::from(USAGE)
-        })
-    }
-
-    /// Does what was asked. Status: 0 done, 1 an error in one line on stderr,
-    /// 130 ended by a signal.
-    pub fn run(self) -> ExitCode {
-        let result = match self.command {
-            Command::Demo(args) => args.run(),
-            Command::Probe(args) => args.run(),
-        };
-        result.unwrap_or_else(|e| {
-            eprintln!("vmm-reference: {e}");
-            ExitCode::FAILURE
-        })
-    }
-}
-
-/// What clap says on several lines, without its label and its advice.
-fn one_line(message: &str) -> String {
-    let message = message.strip_prefix("error: ").unwrap_or(message);
-    let said = message.split("\n\nUsage:").next().unwrap_or(message);
-    let said = said.split("\n\nFor more").next().unwrap_or(said);
-    let words: Vec<&str> = said.split_whitespace().collect();
-    format!("{} (--help tells more)", words.join(" "))
-}
-
-type AnyError = Box<dyn std::error::Error>;
-
-/// Prints to stdout; a reader that has gone away is an error, not a panic.
-fn print(text: &str) -> Result<(), AnyError> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
-}
-
 impl DemoArgs {
-    fn run(self) -> Result<ExitCode, AnyError> {
+    pub(super) fn run(self) -> Result<ExitCode, AnyError> {
         let config = DemoConfig {
             vcpus: self.vcpus,
             modes: self.modes,
@@ -203,18 +128,6 @@ impl DemoArgs {
                 outcome.rows.len()
             );
             return Ok(ExitCode::from(INTERRUPTED));
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-impl ProbeArgs {
-    fn run(self) -> Result<ExitCode, AnyError> {
-        let report = probe::probe()?;
-        if self.json {
-            print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
-        } else {
-            print(&report.text())?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,0 +1,28 @@
+//! `vmm-reference probe`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{AnyError, print};
+use crate::probe;
+
+/// Find out what this host offers: doors, halts, features, limits.
+#[derive(Debug, Args)]
+pub(super) struct ProbeArgs {
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl ProbeArgs {
+    pub(super) fn run(self) -> Result<ExitCode, AnyError> {
+        let report = probe::probe()?;
+        if self.json {
+            print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+        } else {
+            print(&report.text())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
