@@ -8,6 +8,8 @@ use cpuid_features::{
 use kvm_bindings::CpuId;
 use kvm_ioctls::Kvm;
 
+use crate::way::{DoorKind, Halt, Way};
+
 const LEAF_BASIC: u32 = 0x1;
 const LEAF_TOPOLOGY: u32 = 0xb;
 const LEAF_TOPOLOGY_V2: u32 = 0x1f;
@@ -41,6 +43,30 @@ pub fn userspace_halts(vcpus: u32) -> VmmSupport {
         vcpus,
         // The kick is served here, whatever KVM reports.
         implements: KvmFeatures::PV_UNHALT,
+    }
+}
+
+/// What this VMM does for guests that halt in KVM and whose hypercalls KVM
+/// serves.
+pub fn kernel_halts(vcpus: u32) -> VmmSupport {
+    VmmSupport {
+        halts: HaltService::Kernel,
+        kicks: KickService::Kernel,
+        implements: KvmFeatures::empty(),
+        ..userspace_halts(vcpus)
+    }
+}
+
+/// What this VMM does for guests that halt and kick by `way`.
+pub fn support(way: Way, vcpus: u32) -> VmmSupport {
+    match (way.halt, way.door) {
+        (Halt::Userspace, _) => userspace_halts(vcpus),
+        (Halt::Kernel, DoorKind::Kvm(_)) => kernel_halts(vcpus),
+        // KVM halts, and the kick comes to us, who pass it on to KVM.
+        (Halt::Kernel, _) => VmmSupport {
+            halts: HaltService::Kernel,
+            ..userspace_halts(vcpus)
+        },
     }
 }
 

@@ -39,7 +39,8 @@ pub fn next<'a, B: VcpuBackend>(
 ) -> Result<Door<'a, B>, BackendError> {
     Ok(match backend.run(bus)? {
         Exit::Halt => Door::Halt,
-        Exit::Doorbell => Door::Hypercall(backend.hypercall()?, Reply(backend)),
+        // By what door it came is the backend's to remember, for the answer.
+        Exit::Hypercall(call, _) => Door::Hypercall(call, Reply(backend)),
         Exit::Bus(event) => Door::Bus(event),
         Exit::Interrupted => Door::Again,
         Exit::Shutdown => Door::Shutdown,

@@ -1,27 +1,79 @@
-//! What this VMM does for a hypercall: a kick goes to the halt/kick scheduler,
+//! What this VMM does for a hypercall: a kick goes to whoever halts the vCPUs,
 //! every other call keeps the ABI's answer for "not here", -KVM_ENOSYS.
 
-use hypercall_abi::{HypercallHandler, HypercallResult, KickCpu, SchedYield};
+use hypercall_abi::{HypercallHandler, HypercallResult, KickCpu, MapGpaRange, SchedYield};
 use pv_lock_host::{ApicId, Kicker};
 
-/// The handlers of one VM whose vCPUs halt in userspace.
+use crate::irqchip::KvmKick;
+
+/// Who wakes the vCPUs of a VM.
+#[derive(Clone, Debug)]
+pub enum Kicks {
+    /// pv-lock-host: they halt in this process.
+    Userspace(Kicker),
+    /// KVM: they halt there.
+    Kernel(KvmKick),
+}
+
+impl Kicks {
+    /// Kicks one vCPU and gives way to it: KVM follows a kick with a directed
+    /// yield, for the woken vCPU holds the lock by now and this one only thinks.
+    pub fn kick(&self, id: ApicId) {
+        match self {
+            // How to give way is a policy of the scheduler.
+            Self::Userspace(kicker) => drop(kicker.kick(id)),
+            // KVM does not say whether the vCPU slept. It can refuse only a VM
+            // without local APICs, and this is none.
+            Self::Kernel(kick) => {
+                if kick.kick(id).unwrap_or(false) {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+}
+
+/// The handlers of one VM.
 #[derive(Clone, Debug)]
 pub struct Calls {
-    kicker: Kicker,
+    kicks: Kicks,
+    /// Destinations of a broadcast.
+    everyone: std::sync::Arc<[ApicId]>,
+    map_gpa_range: bool,
 }
 
 impl Calls {
-    /// Calls that reach the vCPUs of `kicker`'s scheduler.
-    pub fn new(kicker: Kicker) -> Self {
-        Self { kicker }
+    /// Calls that reach the vCPUs with these APIC IDs.
+    pub fn new(kicks: Kicks, everyone: &[ApicId]) -> Self {
+        Self {
+            kicks,
+            everyone: everyone.into(),
+            map_gpa_range: false,
+        }
+    }
+
+    /// Serves KVM_HC_MAP_GPA_RANGE, by agreeing: this VMM's guests share all of
+    /// their memory with it anyway.
+    pub fn with_map_gpa_range(mut self) -> Self {
+        self.map_gpa_range = true;
+        self
+    }
+
+    /// Who is kicked.
+    pub fn kicks(&self) -> &Kicks {
+        &self.kicks
     }
 }
 
 impl HypercallHandler for Calls {
     fn kick_cpu(&mut self, call: KickCpu) -> HypercallResult {
-        // As KVM: the flags are ignored, and a kick for nobody is no error. The
-        // yield behind the kick is the scheduler's policy.
-        self.kicker.kick(ApicId(call.destination()));
+        // As KVM: the flags are ignored, a kick for nobody is no error, and 0xff
+        // is everyone.
+        if call.destination() == KickCpu::BROADCAST {
+            self.everyone.iter().for_each(|&id| self.kicks.kick(id));
+        } else {
+            self.kicks.kick(ApicId(call.destination()));
+        }
         Ok(0)
     }
 
@@ -29,5 +81,12 @@ impl HypercallHandler for Calls {
         // KVM yields to the target; a process can only yield.
         std::thread::yield_now();
         Ok(0)
+    }
+
+    fn map_gpa_range(&mut self, call: MapGpaRange) -> HypercallResult {
+        if !self.map_gpa_range {
+            return Err(hypercall_abi::KvmErrno::ENOSYS);
+        }
+        call.check().map(|_| 0)
     }
 }

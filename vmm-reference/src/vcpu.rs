@@ -12,7 +12,6 @@
 
 use std::sync::Arc;
 
-use cpuid_features::KvmFeatures;
 use hypercall_abi::{Enforcement, dispatch};
 use pv_lock_host::{Resumed, VcpuParker, WakeReason};
 
@@ -41,8 +40,8 @@ pub struct Vcpu<B> {
     parker: VcpuParker,
     calls: Calls,
     /// What the guest was told: a call whose feature it does not have is
-    /// answered -KVM_ENOSYS.
-    features: KvmFeatures,
+    /// answered -KVM_ENOSYS, unless this is off.
+    enforcement: Enforcement,
     bus: Arc<Bus>,
 }
 
@@ -59,14 +58,14 @@ impl<B: VcpuBackend> Vcpu<B> {
         backend: B,
         parker: VcpuParker,
         calls: Calls,
-        features: KvmFeatures,
+        enforcement: Enforcement,
         bus: Arc<Bus>,
     ) -> Self {
         Self {
             backend,
             parker,
             calls,
-            features,
+            enforcement,
             bus,
         }
     }
@@ -104,8 +103,7 @@ impl<B: VcpuBackend> Vcpu<B> {
             self.parker.exit();
             match door {
                 Ok(Door::Hypercall(call, reply)) => {
-                    let enforced = Enforcement::Enforced(self.features);
-                    reply.send(dispatch(&call, enforced, &mut self.calls));
+                    reply.send(dispatch(&call, self.enforcement, &mut self.calls));
                 }
                 Ok(Door::Halt) => return State::Halted,
                 Ok(Door::Again) => {}

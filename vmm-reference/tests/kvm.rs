@@ -3,16 +3,17 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     reason = "a test's helper that fails is a test that fails"
 )]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hypercall_abi::{Enforcement, HypercallHandler, dispatch};
+use hypercall_abi::{Enforcement, HypercallHandler, RawHypercall, dispatch};
 use kvm_ioctls::Kvm;
-use vmm_reference::backend::kvm::{KvmVcpu, map_memory};
-use vmm_reference::backend::{Exit, VcpuBackend as _, state};
+use vmm_reference::backend::kvm::KvmVcpu;
+use vmm_reference::backend::{Exit, VcpuBackend as _, Via, state};
 use vmm_reference::demo::cell::{Cell, calibrate};
 use vmm_reference::demo::guest::{Guest, Results};
 use vmm_reference::demo::{Backend, BackendChoice, Mode, Policy, Workload};
@@ -20,7 +21,9 @@ use vmm_reference::devices::{Bus, BusEvent};
 use vmm_reference::memory::{self, CODE, LOCK_PAGE, LockProgram, PAGE_TABLES, PARAM_PAGE};
 use vmm_reference::payload::code;
 use vmm_reference::payload::layout::{lock, mode, result, transport};
+use vmm_reference::vm::{KvmVm, VmSetup};
 use vmm_reference::vmm::Waited;
+use vmm_reference::way::{DoorKind, Halt, Way};
 use vmm_reference::{cpuid, host};
 
 /// This host's KVM, or a line that says what is missing.
@@ -55,6 +58,11 @@ fn offered(backend: &Backend, vcpus: u32) -> cpuid_features::Negotiated {
     .expect("the default selection can be had")
 }
 
+const WAY: Way = Way {
+    halt: Halt::Userspace,
+    door: DoorKind::Port,
+};
+
 const PROGRAM: LockProgram = LockProgram {
     mode: mode::PV,
     transport: transport::DOORBELL,
@@ -66,11 +74,12 @@ const PROGRAM: LockProgram = LockProgram {
 #[test]
 fn contended_pv_cells_keep_the_lock_and_all_counts() {
     let Some(backend) = backend() else { return };
-    let speed = calibrate(&backend, &offered(&backend, 1)).expect("calibration");
+    let speed = calibrate(&backend, WAY, &offered(&backend, 1)).expect("calibration");
     for (mode, vcpus) in [(Mode::Spin, 2), (Mode::Pv, 2), (Mode::Pv, 5)] {
         let cell = Cell {
             mode,
             vcpus,
+            way: WAY,
             offered: offered(&backend, vcpus),
         };
         let work = Workload {
@@ -104,6 +113,7 @@ fn every_wait_is_booked() {
     let Some(backend) = backend() else { return };
     let mut guest = Guest::start(
         &backend,
+        WAY,
         &PROGRAM,
         3,
         &offered(&backend, 3),
@@ -129,6 +139,7 @@ fn a_guest_that_never_exits_is_stopped() {
         let program = LockProgram { mode, ..PROGRAM };
         let guest = Guest::start(
             &backend,
+            WAY,
             &program,
             2,
             &offered(&backend, 2),
@@ -147,16 +158,21 @@ fn a_guest_that_never_exits_is_stopped() {
 fn vcpu(kvm: &Kvm, program: &LockProgram) -> (KvmVcpu, Arc<memory::GuestMemory>, impl Sized) {
     let memory = Arc::new(memory::build(1, code::lock()).expect("memory"));
     program.install(&memory, &[0]).expect("program fits");
-    let vm = kvm.create_vm().expect("VM");
-    map_memory(&vm, &memory).expect("memory is mapped");
-    let fd = vm.create_vcpu(0).expect("vCPU");
+    let vm = KvmVm::new(kvm, Arc::clone(&memory), VmSetup::new(WAY)).expect("VM");
     let (host, features) = cpuid::supported(kvm).expect("CPUID");
     let offered = cpuid::offer(features, &cpuid::userspace_halts(1), &Default::default());
     let guest = cpuid::for_vcpu(&host, &offered.expect("offer"), 0).expect("CPUID");
-    let vcpu = KvmVcpu::new(fd, Arc::clone(&memory));
-    vcpu.set_cpuid(&guest).expect("CPUID is set");
+    let vcpu = vm.vcpu(0, &guest).expect("vCPU");
     state::long_mode(&vcpu, PAGE_TABLES, CODE, memory::result_page(0), PARAM_PAGE).expect("state");
     (vcpu, memory, vm)
+}
+
+/// Runs the guest to its doorbell.
+fn call(vcpu: &mut KvmVcpu) -> RawHypercall {
+    match vcpu.run(&Bus::default()) {
+        Ok(Exit::Hypercall(call, Via::Port)) => call,
+        other => panic!("the doorbell, not {other:?}"),
+    }
 }
 
 /// The check of the check: a lock that is broken must be seen as broken.
@@ -170,7 +186,7 @@ fn the_guest_sees_a_second_owner() {
     let entry = memory::WAITERS;
     memory::write_word(&memory, entry, 2).expect("waiter table");
     memory::write_word(&memory, entry + 8, 7).expect("waiter table");
-    assert_eq!(vcpu.run(&Bus::default()).expect("run"), Exit::Doorbell);
+    call(&mut vcpu);
     let violations = memory::read_word(&memory, memory::result_page(0) + result::VIOLATIONS);
     assert_eq!(violations.expect("result page"), 1);
 }
@@ -189,8 +205,7 @@ fn the_doorbell_brings_the_registers_and_takes_the_result() {
     let (mut vcpu, memory, _vm) = vcpu(&kvm, &PROGRAM);
     memory::write_word(&memory, memory::WAITERS, 2).expect("waiter table");
     memory::write_word(&memory, memory::WAITERS + 8, 0xabcd_1234).expect("waiter table");
-    assert_eq!(vcpu.run(&Bus::default()).expect("run"), Exit::Doorbell);
-    let call = vcpu.hypercall().expect("registers");
+    let call = call(&mut vcpu);
     let mut kicks = Kicks::default();
     let rax = dispatch(&call, Enforcement::NotEnforced, &mut kicks);
     assert_eq!((rax, kicks.0), (0, vec![0xabcd_1234]));

@@ -10,11 +10,11 @@ use std::thread;
 use std::time::Duration;
 
 use cpuid_features::KvmFeatures;
-use hypercall_abi::{HypercallNr, Mode, RawHypercall};
+use hypercall_abi::{Enforcement, HypercallNr, Mode, RawHypercall};
 use pv_lock_host::{ApicId, HaltScheduler, Kicker, VcpuParker};
-use vmm_reference::backend::{BackendError, Exit, VcpuBackend};
+use vmm_reference::backend::{BackendError, Exit, VcpuBackend, Via};
 use vmm_reference::devices::{Bus, BusEvent};
-use vmm_reference::hypercall::Calls;
+use vmm_reference::hypercall::{Calls, Kicks};
 use vmm_reference::vcpu::{Ended, Vcpu};
 
 /// What the guest does next.
@@ -26,7 +26,6 @@ enum Step {
 
 struct Script {
     steps: std::vec::IntoIter<Step>,
-    call: Option<RawHypercall>,
     results: Arc<Mutex<Vec<u64>>>,
 }
 
@@ -34,13 +33,13 @@ impl VcpuBackend for Script {
     fn run(&mut self, _bus: &Bus) -> Result<Exit, BackendError> {
         match self.steps.next() {
             Some(Step::Call(nr, args, mode, cpl)) => {
-                self.call = Some(RawHypercall {
+                let call = RawHypercall {
                     nr,
                     args,
                     mode,
                     cpl,
-                });
-                Ok(Exit::Doorbell)
+                };
+                Ok(Exit::Hypercall(call, Via::Port))
             }
             Some(Step::Leave(exit)) => Ok(exit),
             Some(Step::Fail) => Err(BackendError::Ioctl {
@@ -49,10 +48,6 @@ impl VcpuBackend for Script {
             }),
             None => Ok(Exit::Bus(BusEvent::Exit(0))),
         }
-    }
-
-    fn hypercall(&mut self) -> Result<RawHypercall, BackendError> {
-        Ok(self.call.take().expect("only asked for at a doorbell"))
     }
 
     fn set_result(&mut self, rax: u64) {
@@ -75,12 +70,17 @@ fn fixture(steps: Vec<Step>, features: KvmFeatures) -> Fixture {
     let results = Arc::default();
     let script = Script {
         steps: steps.into_iter(),
-        call: None,
         results: Arc::clone(&results),
     };
     let kicker = scheduler.kicker();
-    let calls = Calls::new(kicker.clone());
-    let vcpu = Vcpu::new(script, own, calls, features, Arc::new(Bus::default()));
+    let calls = Calls::new(Kicks::Userspace(kicker.clone()), &ids);
+    let vcpu = Vcpu::new(
+        script,
+        own,
+        calls,
+        Enforcement::Enforced(features),
+        Arc::new(Bus::default()),
+    );
     Fixture {
         vcpu,
         other,

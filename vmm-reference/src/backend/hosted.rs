@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hypercall_abi::{HypercallNr, Mode, RawHypercall};
 
-use super::{BackendError, Exit, VcpuBackend};
+use super::{BackendError, Exit, VcpuBackend, Via};
 use crate::devices::{Bus, BusEvent};
 use crate::payload::machine::{Leave, LockMachine};
 
@@ -17,17 +17,12 @@ use crate::payload::machine::{Leave, LockMachine};
 pub struct HostedVcpu {
     machine: LockMachine,
     interrupt: Arc<AtomicBool>,
-    kick: u64,
 }
 
 impl HostedVcpu {
     /// `interrupt` takes the place of a signal: set it to make `run` return.
     pub fn new(machine: LockMachine, interrupt: Arc<AtomicBool>) -> Self {
-        Self {
-            machine,
-            interrupt,
-            kick: 0,
-        }
+        Self { machine, interrupt }
     }
 }
 
@@ -35,10 +30,15 @@ impl VcpuBackend for HostedVcpu {
     fn run(&mut self, _bus: &Bus) -> Result<Exit, BackendError> {
         Ok(match self.machine.run(&self.interrupt)? {
             Leave::Halt => Exit::Halt,
-            Leave::Kick { apic_id } => {
-                self.kick = apic_id;
-                Exit::Doorbell
-            }
+            Leave::Kick { apic_id } => Exit::Hypercall(
+                RawHypercall {
+                    nr: HypercallNr::KICK_CPU.0,
+                    args: [0, apic_id, 0, 0],
+                    mode: Mode::Bits64,
+                    cpl: 0,
+                },
+                Via::Hosted,
+            ),
             Leave::Exit => Exit::Bus(BusEvent::Exit(0)),
             Leave::Interrupted => {
                 // Relaxed: the flag only says "leave the guest"; why is in the
@@ -46,15 +46,6 @@ impl VcpuBackend for HostedVcpu {
                 self.interrupt.store(false, Ordering::Relaxed);
                 Exit::Interrupted
             }
-        })
-    }
-
-    fn hypercall(&mut self) -> Result<RawHypercall, BackendError> {
-        Ok(RawHypercall {
-            nr: HypercallNr::KICK_CPU.0,
-            args: [0, self.kick, 0, 0],
-            mode: Mode::Bits64,
-            cpl: 0,
         })
     }
 

@@ -16,7 +16,7 @@ use kvm_bindings::{
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
-use super::{BackendError, Exit, VcpuBackend};
+use super::{BackendError, Exit, VcpuBackend, Via, xen};
 use crate::devices::Bus;
 use crate::memory::GuestMemory;
 
@@ -52,6 +52,10 @@ pub fn map_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), BackendError> {
 #[derive(Debug)]
 pub struct KvmVcpu {
     fd: VcpuFd,
+    /// The doorbell port is one.
+    port: bool,
+    /// How the hypercall came that is not yet answered.
+    via: Via,
     // Keeps the mapping that KVM uses alive.
     _memory: Arc<GuestMemory>,
 }
@@ -63,11 +67,19 @@ impl KvmVcpu {
         // The registers of a hypercall come with every exit, in the page that
         // is mapped anyway: no ioctl on the way of a kick.
         fd.set_sync_valid_reg(SyncReg::Register);
-        fd.set_sync_valid_reg(SyncReg::SystemRegister);
         Self {
             fd,
+            port: false,
+            via: Via::Port,
             _memory: memory,
         }
+    }
+
+    /// From now on a dword to the doorbell port is a hypercall. Mode and CPL of
+    /// the caller come with every exit too; the other doors do without.
+    pub fn open_port(&mut self) {
+        self.port = true;
+        self.fd.set_sync_valid_reg(SyncReg::SystemRegister);
     }
 
     /// The vCPU's ioctls, for its setup.
@@ -101,6 +113,19 @@ impl KvmVcpu {
         self.fd.sync_regs().regs.rax
     }
 
+    fn came(&mut self, via: Via, call: RawHypercall) -> Exit {
+        self.via = via;
+        Exit::Hypercall(call, via)
+    }
+
+    /// The hypercall in the registers of the last exit.
+    fn doorbell(&self) -> RawHypercall {
+        let sync = self.fd.sync_regs();
+        let long = sync.sregs.efer & super::state::EFER_LMA != 0 && sync.sregs.cs.l != 0;
+        let mode = if long { Mode::Bits64 } else { Mode::Bits32 };
+        RawHypercall::from_regs(&sync.regs, mode, sync.sregs.ss.dpl)
+    }
+
     fn rip(&self) -> u64 {
         self.fd.get_regs().map_or(0, |regs| regs.rip)
     }
@@ -130,8 +155,11 @@ impl VcpuBackend for KvmVcpu {
         let unexpected = match self.fd.run() {
             Ok(VcpuExit::Hlt) => return Ok(Exit::Halt),
             Ok(VcpuExit::IoOut(port, data)) => {
-                if port == u16::from(doorbell::PORT) && data.len() == size_of::<u32>() {
-                    return Ok(Exit::Doorbell);
+                if self.port
+                    && port == u16::from(doorbell::PORT)
+                    && data.len() == doorbell::ACCESS_SIZE
+                {
+                    return Ok(self.came(Via::Port, self.doorbell()));
                 }
                 return Ok(bus
                     .pio_write(port, data)
@@ -151,6 +179,18 @@ impl VcpuBackend for KvmVcpu {
             }
             Ok(VcpuExit::Intr) => return Ok(Exit::Interrupted),
             Ok(VcpuExit::Shutdown) => return Ok(Exit::Shutdown),
+            Ok(VcpuExit::Hypercall(exit)) => {
+                let longmode = u64::from(exit.longmode);
+                let call = RawHypercall::from_hypercall_exit(exit.nr, &exit.args, longmode);
+                return Ok(self.came(Via::Kvm, call));
+            }
+            Ok(VcpuExit::Unsupported(reason)) if xen::is_exit(reason) => {
+                let regs = self.fd.sync_regs().regs;
+                match xen::hypercall(self.fd.get_kvm_run(), &regs) {
+                    Some(call) => return Ok(self.came(Via::Xen, call)),
+                    None => Some("Xen(not a hypercall)".to_string()),
+                }
+            }
             Ok(VcpuExit::InternalError) => None,
             Ok(VcpuExit::FailEntry(reason, _)) => {
                 return Err(BackendError::FailEntry {
@@ -174,20 +214,17 @@ impl VcpuBackend for KvmVcpu {
         })
     }
 
-    fn hypercall(&mut self) -> Result<RawHypercall, BackendError> {
-        let sync = self.fd.sync_regs();
-        let long = sync.sregs.efer & super::state::EFER_LMA != 0 && sync.sregs.cs.l != 0;
-        let mode = if long { Mode::Bits64 } else { Mode::Bits32 };
-        Ok(RawHypercall {
-            nr: sync.regs.rax,
-            args: [sync.regs.rbx, sync.regs.rcx, sync.regs.rdx, sync.regs.rsi],
-            mode,
-            cpl: sync.sregs.ss.dpl,
-        })
-    }
-
     fn set_result(&mut self, rax: u64) {
-        self.fd.sync_regs_mut().regs.rax = rax;
-        self.fd.set_sync_dirty_reg(SyncReg::Register);
+        match self.via {
+            Via::Port => {
+                self.fd.sync_regs_mut().regs.rax = rax;
+                self.fd.set_sync_dirty_reg(SyncReg::Register);
+            }
+            Via::Xen => xen::set_result(self.fd.get_kvm_run(), rax),
+            // KVM copies `ret` to RAX when the vCPU runs again.
+            Via::Kvm => self.fd.get_kvm_run().__bindgen_anon_1.hypercall.ret = rax,
+            // No such vCPU is KVM's.
+            Via::Hosted => {}
+        }
     }
 }

@@ -6,11 +6,25 @@
 pub mod hosted;
 pub mod kvm;
 pub mod state;
+pub mod xen;
 
 use hypercall_abi::RawHypercall;
 
 use crate::devices::{Bus, BusEvent};
 use crate::memory::MemoryError;
+
+/// How a hypercall left the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// A dword written to the doorbell port of hypercall-abi.
+    Port,
+    /// KVM_EXIT_XEN: a hypercall instruction, of any number, from any CPL.
+    Xen,
+    /// KVM_EXIT_HYPERCALL: one of those that KVM leaves to userspace.
+    Kvm,
+    /// The guest is a program of this process.
+    Hosted,
+}
 
 /// Why a vCPU left the guest. What had to be answered in place, such as a read
 /// of a port, has been answered by the bus.
@@ -18,9 +32,8 @@ use crate::memory::MemoryError;
 pub enum Exit {
     /// HLT; the instruction is done, RIP is behind it.
     Halt,
-    /// A dword written to the doorbell port: a hypercall, to be read by
-    /// [`VcpuBackend::hypercall`].
-    Doorbell,
+    /// A hypercall, to be answered by [`VcpuBackend::set_result`].
+    Hypercall(RawHypercall, Via),
     /// A device asks something of the VMM.
     Bus(BusEvent),
     /// A signal or its equivalent; also any exit that needs no action.
@@ -78,9 +91,6 @@ pub trait VcpuBackend: Send + 'static {
     /// Runs the guest until it leaves.
     fn run(&mut self, bus: &Bus) -> Result<Exit, BackendError>;
 
-    /// The registers of the hypercall that the last exit was.
-    fn hypercall(&mut self) -> Result<RawHypercall, BackendError>;
-
-    /// Puts the result of that hypercall into RAX.
+    /// Puts the result of the hypercall that the last exit was into RAX.
     fn set_result(&mut self, rax: u64);
 }

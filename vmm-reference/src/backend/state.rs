@@ -1,6 +1,6 @@
 //! Where a vCPU starts: register states, one function each.
 
-use kvm_bindings::{kvm_regs, kvm_segment};
+use kvm_bindings::{KVM_MP_STATE_RUNNABLE, kvm_mp_state, kvm_regs, kvm_segment};
 
 use super::BackendError;
 use super::kvm::{KvmVcpu, ioctl};
@@ -58,5 +58,10 @@ pub fn long_mode(
         rflags: RFLAGS_RESERVED,
         ..Default::default()
     };
-    fd.set_regs(&regs).map_err(ioctl("KVM_SET_REGS"))
+    fd.set_regs(&regs).map_err(ioctl("KVM_SET_REGS"))?;
+    // With an in-kernel irqchip all vCPUs but the first wait for INIT and SIPI.
+    let runnable = kvm_mp_state {
+        mp_state: KVM_MP_STATE_RUNNABLE,
+    };
+    fd.set_mp_state(runnable).map_err(ioctl("KVM_SET_MP_STATE"))
 }

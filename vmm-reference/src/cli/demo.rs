@@ -8,7 +8,8 @@ use cpuid_features::Selection;
 
 use super::{AnyError, INTERRUPTED, print};
 use crate::demo::{
-    self, Backend, BackendChoice, DemoConfig, Mode, Policy, PollChoice, Workload, YieldChoice,
+    self, Backend, BackendChoice, DemoConfig, DoorChoice, HaltChoice, Mode, Policy, PollChoice,
+    Workload, YieldChoice,
 };
 use crate::host;
 
@@ -38,6 +39,12 @@ pub(super) struct DemoArgs {
     /// What runs the guest
     #[arg(long, default_value = "auto")]
     backend: BackendChoice,
+    /// Who puts a halted vCPU to sleep
+    #[arg(long, default_value = "auto")]
+    halt: HaltChoice,
+    /// Where the guest's kicks go
+    #[arg(long, default_value = "auto")]
+    door: DoorChoice,
     /// Print a JSON array, an object a cell, instead of the table
     #[arg(long)]
     json: bool,
@@ -84,6 +91,8 @@ impl DemoArgs {
             vcpus: self.vcpus,
             modes: self.modes,
             backend: self.backend,
+            halt: self.halt,
+            door: self.door,
             time: self.seconds,
             pv: self.pv,
             workload: Workload {

@@ -9,9 +9,11 @@ use super::guest::{Guest, GuestError, Results};
 use super::{Backend, Mode, Policy, Workload};
 use crate::host;
 use crate::memory::LockProgram;
-use crate::payload::layout::{mode, transport};
+use crate::payload::layout::mode;
+use crate::stats::{KvmStats, StatsError};
 use crate::vcpu::Ended;
 use crate::vmm::{VmmError, Waited};
+use crate::way::Way;
 
 /// How long the guest may take to leave once it was asked: spinning vCPUs need
 /// their turn on a CPU to see the flag.
@@ -48,6 +50,9 @@ pub enum CellError {
         /// Owner words that were wrong.
         violations: u64,
     },
+    /// What KVM counted can't be read.
+    #[error(transparent)]
+    Stats(#[from] StatsError),
     /// The guest's kicks were refused.
     #[error("{0} kicks were not answered with 0")]
     KickRefused(u64),
@@ -87,7 +92,7 @@ impl Speed {
 }
 
 /// Runs a vCPU through the spin loop until the figure is worth something.
-pub fn calibrate(backend: &Backend, offered: &Negotiated) -> Result<Speed, CellError> {
+pub fn calibrate(backend: &Backend, way: Way, offered: &Negotiated) -> Result<Speed, CellError> {
     /// Long enough that entering the guest does not count.
     const ENOUGH: Duration = Duration::from_millis(2);
     const LIMIT: Duration = Duration::from_secs(10);
@@ -96,12 +101,12 @@ pub fn calibrate(backend: &Backend, offered: &Negotiated) -> Result<Speed, CellE
     loop {
         let program = LockProgram {
             mode: mode::CALIBRATE,
-            transport: transport::DOORBELL,
+            transport: way.door.transport(),
             threshold,
             hold: 0,
             think: 0,
         };
-        let mut guest = Guest::start(backend, &program, 1, offered, Policy::default())?;
+        let mut guest = Guest::start(backend, way, &program, 1, offered, Policy::default())?;
         let (memory, hz) = (std::sync::Arc::clone(&guest.memory), guest.tsc_hz as f64);
         guest.vmm.wait(begin + LIMIT)?;
         check_ends(&guest.vmm.stop()?)?;
@@ -126,6 +131,8 @@ pub struct Cell {
     pub mode: Mode,
     /// vCPUs.
     pub vcpus: u32,
+    /// How they halt and kick.
+    pub way: Way,
     /// What its guest is offered.
     pub offered: Negotiated,
 }
@@ -137,6 +144,11 @@ pub struct Row {
     pub backend: &'static str,
     /// Way of waiting: `spin` or `pv`.
     pub mode: &'static str,
+    /// Who puts a halted vCPU to sleep: `userspace` or `kernel`.
+    pub halt: &'static str,
+    /// Where kicks go: `port` or `xen` to this process, `vmcall` or `vmmcall` to
+    /// KVM, `hosted` nowhere.
+    pub door: &'static str,
     /// vCPUs of the VM.
     pub vcpus: u32,
     /// Host CPUs they share.
@@ -159,6 +171,9 @@ pub struct Row {
     pub wait_p50_us: f64,
     /// 99th percentile of the wait.
     pub wait_p99_us: f64,
+    /// What KVM itself counted of halts, polls, hypercalls and directed yields,
+    /// summed over the vCPUs; null without a KVM that does.
+    pub kvm_stats: Option<KvmStats>,
 }
 
 impl Cell {
@@ -176,19 +191,27 @@ impl Cell {
                 Mode::Spin => mode::SPIN,
                 Mode::Pv => mode::PV,
             },
-            transport: transport::DOORBELL,
+            transport: self.way.door.transport(),
             threshold: speed.rounds(work.spin),
             hold: work.hold,
             think: work.think,
         };
         let cpu_before = cpu_time();
-        let mut guest = Guest::start(backend, &program, self.vcpus, &self.offered, policy)?;
+        let mut guest = Guest::start(
+            backend,
+            self.way,
+            &program,
+            self.vcpus,
+            &self.offered,
+            policy,
+        )?;
         let waited = guest.vmm.wait(guest.vmm.started() + time)?;
         guest.ask_to_leave()?;
         let left = guest.vmm.wait(Instant::now() + LEAVE_LIMIT)?;
         let seconds = guest.vmm.started().elapsed().as_secs_f64();
         let cpu_seconds = cpu_time().saturating_sub(cpu_before).as_secs_f64();
         let counter = guest.counter()?;
+        let kvm_stats = guest.kvm_stats().transpose()?;
         let (memory, hz) = (std::sync::Arc::clone(&guest.memory), guest.tsc_hz as f64);
         check_ends(&guest.vmm.stop()?)?;
 
@@ -215,6 +238,8 @@ impl Cell {
         let row = Row {
             backend: backend.name(),
             mode: self.mode.name(),
+            halt: self.way.halt.name(),
+            door: self.way.door.name(),
             vcpus: self.vcpus,
             host_cpus: host::cpus(),
             acquisitions: counter,
@@ -226,6 +251,7 @@ impl Cell {
             cpu_seconds,
             wait_p50_us: micros(0.50),
             wait_p99_us: micros(0.99),
+            kvm_stats,
         };
         Ok((
             row,

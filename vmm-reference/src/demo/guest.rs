@@ -5,23 +5,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cpuid_features::Negotiated;
+use hypercall_abi::Enforcement;
+use kvm_bindings::CpuId;
+use kvm_ioctls::Kvm;
 use pv_lock_host::{ApicId, BuildError, HaltScheduler, VcpuParker};
 use vm_memory::{Bytes as _, GuestAddress};
 
 use super::{Backend, Policy};
 use crate::backend::hosted::HostedVcpu;
-use crate::backend::kvm::{KvmVcpu, ioctl, map_memory};
-use crate::backend::{BackendError, state};
+use crate::backend::kvm::KvmVcpu;
+use crate::backend::{BackendError, VcpuBackend, state};
 use crate::cpuid::{self, CpuidError};
 use crate::devices::Bus;
-use crate::hypercall::Calls;
+use crate::hypercall::{Calls, Kicks};
 use crate::memory::{
     self, CODE, GuestMemory, LOCK_PAGE, LockProgram, MemoryError, PAGE_TABLES, PARAM_PAGE,
 };
 use crate::payload::layout::{lock, param, result};
 use crate::payload::{code, machine::LockMachine};
+use crate::stats::{KvmStats, StatsError, StatsFd};
 use crate::vcpu::Vcpu;
+use crate::vm::{KvmVm, VmSetup};
 use crate::vmm::{Nudge, Vmm, VmmError};
+use crate::way::{Halt, Way};
 
 /// Why the guest could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -54,99 +60,144 @@ pub struct Guest {
     pub tsc_hz: u64,
     /// vCPUs.
     pub vcpus: u32,
+    ids: Vec<ApicId>,
+    kicks: Kicks,
+    stats: Option<Vec<StatsFd>>,
     // Its slots are read for as long as the threads run.
     _scheduler: HaltScheduler,
 }
 
+/// What both backends' guests are made of.
+struct Parts<'a> {
+    memory: Arc<GuestMemory>,
+    offered: &'a Negotiated,
+    ids: Vec<ApicId>,
+    scheduler: HaltScheduler,
+    parkers: Vec<VcpuParker>,
+}
+
+impl Parts<'_> {
+    fn vcpus<B: VcpuBackend>(
+        &mut self,
+        backends: Vec<B>,
+        kicks: &Kicks,
+    ) -> (Vec<Vcpu<B>>, pv_lock_host::Kicker) {
+        let calls = Calls::new(kicks.clone(), &self.ids);
+        let enforcement = Enforcement::Enforced(self.offered.features);
+        let bus = Arc::new(Bus::default());
+        let parkers = std::mem::take(&mut self.parkers);
+        let vcpus = backends.into_iter().zip(parkers).map(|(backend, parker)| {
+            Vcpu::new(
+                backend,
+                parker,
+                calls.clone(),
+                enforcement,
+                Arc::clone(&bus),
+            )
+        });
+        (vcpus.collect(), self.scheduler.kicker())
+    }
+
+    fn running(self, vmm: Vmm, kicks: Kicks) -> Guest {
+        Guest {
+            vmm,
+            memory: self.memory,
+            tsc_hz: NS,
+            vcpus: u32::try_from(self.ids.len()).unwrap_or(u32::MAX),
+            ids: self.ids,
+            kicks,
+            stats: None,
+            _scheduler: self.scheduler,
+        }
+    }
+}
+
 impl Guest {
-    /// Starts `program` on `vcpus` vCPUs.
+    /// Starts `program` on `vcpus` vCPUs that halt and kick by `way`.
     pub fn start(
         backend: &Backend,
+        way: Way,
         program: &LockProgram,
         vcpus: u32,
         offered: &Negotiated,
         policy: Policy,
     ) -> Result<Self, GuestError> {
-        // No interrupt controller looks at the IDs: an index does for one.
+        // Nobody looks at what the IDs mean: an index does for one.
         let ids: Vec<u32> = (0..vcpus).collect();
         let memory = Arc::new(memory::build(vcpus, code::lock())?);
         program.install(&memory, &ids)?;
-        let slots: Vec<ApicId> = ids.iter().copied().map(ApicId).collect();
+        let ids: Vec<ApicId> = ids.into_iter().map(ApicId).collect();
         let (scheduler, parkers) = policy
             .builder()
-            .build(&slots)
+            .build(&ids)
             .map_err(GuestError::Scheduler)?;
-        let calls = Calls::new(scheduler.kicker());
-        let bus = Arc::new(Bus::default());
-        let vcpu = |backend, parker: VcpuParker| {
-            Vcpu::new(
-                backend,
-                parker,
-                calls.clone(),
-                offered.features,
-                Arc::clone(&bus),
-            )
-        };
-        let (vmm, tsc_hz) = match backend {
-            Backend::Kvm { kvm, cpuid, .. } => {
-                let vm = kvm.create_vm().map_err(ioctl("KVM_CREATE_VM"))?;
-                map_memory(&vm, &memory)?;
-                let mut tsc_hz = None;
-                let mut ready = Vec::with_capacity(parkers.len());
-                for (index, parker) in (0u32..).zip(parkers) {
-                    let fd = vm
-                        .create_vcpu(u64::from(index))
-                        .map_err(ioctl("KVM_CREATE_VCPU"))?;
-                    let cpuid = cpuid::for_vcpu(cpuid, offered, index)?;
-                    let page = memory::result_page(index);
-                    let kvm_vcpu = KvmVcpu::new(fd, Arc::clone(&memory));
-                    kvm_vcpu.set_cpuid(&cpuid)?;
-                    state::long_mode(&kvm_vcpu, PAGE_TABLES, CODE, page, PARAM_PAGE)?;
-                    if index == 0 {
-                        cpuid::check_kept(offered, &kvm_vcpu.cpuid()?)?;
-                    }
-                    tsc_hz = tsc_hz.or_else(|| kvm_vcpu.tsc_hz());
-                    ready.push((kvm_vcpu, parker));
-                }
-                let ready = ready.into_iter().map(|(b, p)| vcpu(b, p)).collect();
-                (
-                    Vmm::start(ready, scheduler.kicker(), Nudge::Signal)?,
-                    tsc_hz.unwrap_or(NS),
-                )
-            }
-            Backend::Hosted => {
-                let vcpu = |backend, parker: VcpuParker| {
-                    Vcpu::new(
-                        backend,
-                        parker,
-                        calls.clone(),
-                        offered.features,
-                        Arc::clone(&bus),
-                    )
-                };
-                let epoch = Instant::now();
-                let mut flags = Vec::new();
-                let mut ready = Vec::with_capacity(parkers.len());
-                for (index, parker) in (0u32..).zip(parkers) {
-                    let page = memory::result_page(index);
-                    let machine = LockMachine::new(Arc::clone(&memory), page, epoch)?;
-                    let flag = Arc::new(AtomicBool::new(false));
-                    flags.push(Arc::clone(&flag));
-                    ready.push(vcpu(HostedVcpu::new(machine, flag), parker));
-                }
-                (
-                    Vmm::start(ready, scheduler.kicker(), Nudge::Flags(flags))?,
-                    NS,
-                )
-            }
-        };
-        Ok(Self {
-            vmm,
+        let parts = Parts {
             memory,
-            tsc_hz,
-            vcpus,
-            _scheduler: scheduler,
-        })
+            offered,
+            ids,
+            scheduler,
+            parkers,
+        };
+        match backend {
+            Backend::Kvm { kvm, cpuid, .. } => Self::on_kvm(kvm, cpuid, way, parts),
+            Backend::Hosted => Self::hosted(parts),
+        }
+    }
+
+    fn on_kvm(
+        kvm: &Kvm,
+        cpuid: &CpuId,
+        way: Way,
+        mut parts: Parts<'_>,
+    ) -> Result<Self, GuestError> {
+        let vm = KvmVm::new(kvm, Arc::clone(&parts.memory), VmSetup::new(way))?;
+        let mut ready = Vec::with_capacity(parts.ids.len());
+        for (index, id) in (0u32..).zip(&parts.ids) {
+            let cpuid = cpuid::for_vcpu(cpuid, parts.offered, id.0)?;
+            let vcpu = vm.vcpu(id.0, &cpuid)?;
+            let page = memory::result_page(index);
+            state::long_mode(&vcpu, PAGE_TABLES, CODE, page, PARAM_PAGE)?;
+            if index == 0 {
+                cpuid::check_kept(parts.offered, &vcpu.cpuid()?)?;
+            }
+            ready.push(vcpu);
+        }
+        let tsc_hz = ready.first().and_then(KvmVcpu::tsc_hz);
+        // A KVM without them is no reason not to measure.
+        let stats = ready.iter().map(|vcpu| StatsFd::of_vcpu(vcpu.fd()).ok());
+        let stats = stats.collect();
+        let kicks = match way.halt {
+            Halt::Userspace => Kicks::Userspace(parts.scheduler.kicker()),
+            Halt::Kernel => Kicks::Kernel(vm.kicks()),
+        };
+        let (vcpus, kicker) = parts.vcpus(ready, &kicks);
+        let vmm = Vmm::start(vcpus, kicker, Nudge::Signal)?;
+        let mut guest = parts.running(vmm, kicks);
+        guest.tsc_hz = tsc_hz.unwrap_or(NS);
+        guest.stats = stats;
+        Ok(guest)
+    }
+
+    fn hosted(mut parts: Parts<'_>) -> Result<Self, GuestError> {
+        let epoch = Instant::now();
+        let mut flags = Vec::new();
+        let mut ready = Vec::with_capacity(parts.ids.len());
+        for (index, _) in (0u32..).zip(&parts.ids) {
+            let page = memory::result_page(index);
+            let machine = LockMachine::new(Arc::clone(&parts.memory), page, epoch)?;
+            let flag = Arc::new(AtomicBool::new(false));
+            flags.push(Arc::clone(&flag));
+            ready.push(HostedVcpu::new(machine, flag));
+        }
+        let kicks = Kicks::Userspace(parts.scheduler.kicker());
+        let (vcpus, kicker) = parts.vcpus(ready, &kicks);
+        let vmm = Vmm::start(vcpus, kicker, Nudge::Flags(flags))?;
+        Ok(parts.running(vmm, kicks))
+    }
+
+    /// What KVM counted of its vCPUs, where there is a KVM that does.
+    pub fn kvm_stats(&self) -> Option<Result<KvmStats, StatsError>> {
+        self.stats.as_deref().map(KvmStats::of_vcpus)
     }
 
     /// Asks the guest to leave: running vCPUs see the flag, halted ones are
@@ -154,10 +205,11 @@ impl Guest {
     pub fn ask_to_leave(&self) -> Result<(), MemoryError> {
         let stop = GuestAddress(PARAM_PAGE + param::STOP);
         // Release, though nothing else is handed over: the flag is read in a
-        // loop by the guest, and the kick's RMW behind it makes a woken vCPU
-        // see it.
+        // loop by the guest, and the kick behind it makes a woken vCPU see it.
         self.memory.store(1u64.to_le(), stop, Ordering::Release)?;
-        self.vmm.kicker().kick_all();
+        for &id in &self.ids {
+            self.kicks.kick(id);
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The main job: how a contended lock fares on an overcommitted host, with and
 //! without halt and kick.
 //!
+//! - [`ways`]: which halts and doors this host has;
 //! - [`guest`]: a VM with the lock program in it, on either backend;
 //! - [`cell`]: one measurement: a mode, a number of vCPUs, a time;
 //! - [`report`]: the table, the chart and the JSON.
@@ -8,6 +9,7 @@
 pub mod cell;
 pub mod guest;
 pub mod report;
+pub mod ways;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
@@ -19,8 +21,11 @@ use kvm_ioctls::Kvm;
 use pv_lock_host::{AdaptivePolling, HaltScheduler, Polling, RunCap, SchedulerBuilder, Yielding};
 
 use crate::host::{self, HostError};
+use crate::probe::{self, Doors, ProbeError};
+use crate::way::Way;
 use crate::{cpuid, memory};
 use cell::{Cell, CellError, Row};
+pub use ways::{DoorChoice, HaltChoice, WaysError};
 
 /// What runs the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -139,6 +144,10 @@ pub struct DemoConfig {
     pub modes: Vec<Mode>,
     /// What runs the guest.
     pub backend: BackendChoice,
+    /// Who puts halted vCPUs to sleep.
+    pub halt: HaltChoice,
+    /// Where kicks go.
+    pub door: DoorChoice,
     /// How long each cell runs.
     pub time: Duration,
     /// Features by name, on and off.
@@ -165,6 +174,12 @@ pub enum DemoError {
         /// Whose limit it is.
         limit_of: &'static str,
     },
+    /// No such halt or door here.
+    #[error(transparent)]
+    Ways(#[from] WaysError),
+    /// Finding out what this host has failed.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
     /// The features asked for can't be had.
     #[error(transparent)]
     Cpuid(#[from] cpuid::CpuidError),
@@ -187,6 +202,8 @@ pub enum Backend {
         cpuid: CpuId,
         /// The paravirtual features in it.
         features: KvmFeatures,
+        /// How a hypercall leaves a guest here.
+        doors: Doors,
     },
     /// Host threads.
     Hosted,
@@ -210,11 +227,13 @@ impl Backend {
         match host::open_kvm() {
             Ok(kvm) => {
                 let (cpuid, features) = cpuid::supported(&kvm)?;
+                let doors = probe::doors(&kvm)?;
                 Ok((
                     Self::Kvm {
                         kvm: Box::new(kvm),
                         cpuid,
                         features,
+                        doors,
                     },
                     None,
                 ))
@@ -234,13 +253,13 @@ impl Backend {
         }
     }
 
-    /// What the guest is offered.
-    fn offer(&self, vcpus: u32, want: &Selection) -> Result<Negotiated, DemoError> {
+    /// What a guest that halts and kicks by `way` is offered.
+    fn offer(&self, way: Way, vcpus: u32, want: &Selection) -> Result<Negotiated, DemoError> {
         let host = match self {
             Self::Kvm { features, .. } => *features,
             Self::Hosted => KvmFeatures::empty(),
         };
-        Ok(cpuid::offer(host, &cpuid::userspace_halts(vcpus), want)?)
+        Ok(cpuid::offer(host, &cpuid::support(way, vcpus), want)?)
     }
 }
 
@@ -253,9 +272,12 @@ pub struct Outcome {
     pub interrupted: bool,
 }
 
-/// Checks the whole request: one cell for each number of vCPUs and mode.
+/// Checks the whole request: for each number of vCPUs one cell that spins, and
+/// one for each way to halt and kick. Spinning is the same by any of them: it is
+/// measured by the first.
 pub fn plan(config: &DemoConfig, backend: &Backend) -> Result<Vec<Cell>, DemoError> {
     let (limit, limit_of) = backend.vcpu_limit();
+    let ways = ways::find(backend, config.halt, config.door)?;
     let mut cells = Vec::new();
     for &vcpus in &config.vcpus {
         if !(1..=limit).contains(&vcpus) {
@@ -265,26 +287,47 @@ pub fn plan(config: &DemoConfig, backend: &Backend) -> Result<Vec<Cell>, DemoErr
                 limit_of,
             });
         }
-        let offered = backend.offer(vcpus, &config.pv)?;
         for &mode in &config.modes {
-            if mode == Mode::Pv && !offered.features.contains(KvmFeatures::PV_UNHALT) {
-                let reason = offered.reason(KvmFeatures::PV_UNHALT);
-                let reason = reason.map_or_else(String::new, |d| d.reason.to_string());
-                return Err(DemoError::NoUnhalt(reason));
+            for (i, &way) in ways.iter().enumerate() {
+                if i > 0 && (mode == Mode::Spin || !ways::has_room(way, vcpus)) {
+                    continue;
+                }
+                let offered = backend.offer(way, vcpus, &config.pv)?;
+                let unhalt = offered.features.contains(KvmFeatures::PV_UNHALT);
+                if mode == Mode::Pv && !unhalt {
+                    let reason = offered.reason(KvmFeatures::PV_UNHALT);
+                    let reason = reason.map_or_else(String::new, |d| d.reason.to_string());
+                    return Err(DemoError::NoUnhalt(reason));
+                }
+                cells.push(Cell {
+                    mode,
+                    vcpus,
+                    way,
+                    offered,
+                });
             }
-            cells.push(Cell {
-                mode,
-                vcpus,
-                offered: offered.clone(),
-            });
         }
+    }
+    if let Some(cell) = cells.iter().find(|c| !ways::has_room(c.way, c.vcpus)) {
+        return Err(DemoError::Vcpus {
+            asked: cell.vcpus,
+            limit: ways::KERNEL_VCPUS,
+            limit_of: "--halt kernel",
+        });
     }
     Ok(cells)
 }
 
 /// Runs each cell.
 pub fn run(config: &DemoConfig, backend: &Backend, cells: &[Cell]) -> Result<Outcome, DemoError> {
-    let speed = cell::calibrate(backend, &backend.offer(1, &config.pv)?)?;
+    let Some(first) = cells.first() else {
+        return Ok(Outcome {
+            rows: Vec::new(),
+            interrupted: false,
+        });
+    };
+    let offered = backend.offer(first.way, 1, &config.pv)?;
+    let speed = cell::calibrate(backend, first.way, &offered)?;
     let mut rows = Vec::with_capacity(cells.len());
     for (done, cell) in cells.iter().enumerate() {
         progress(done, cells.len(), cell);
@@ -310,7 +353,10 @@ pub fn run(config: &DemoConfig, backend: &Backend, cells: &[Cell]) -> Result<Out
 fn progress(done: usize, of: usize, cell: &Cell) {
     let mut err = std::io::stderr();
     if err.is_terminal() {
-        let (mode, vcpus) = (cell.mode.name(), cell.vcpus);
+        let (mode, vcpus) = (
+            report::label(cell.mode.name(), cell.way.halt.name(), cell.way.door.name()),
+            cell.vcpus,
+        );
         // A terminal that is gone is no reason to end a measurement.
         let _ = write!(err, "\r\x1b[K[{}/{of}] {mode}, {vcpus} vCPUs ...", done + 1);
     }

@@ -12,6 +12,7 @@ pub fn text(rows: &[Row]) -> String {
     let mut out = String::new();
     table(&mut out, rows);
     chart(&mut out, rows);
+    kvm_counts(&mut out, rows);
     verdict(&mut out, rows);
     out
 }
@@ -29,6 +30,19 @@ fn gain(rows: &[Row], row: &Row) -> Option<f64> {
     (row.mode != "spin").then_some(row.ops_per_s / spin)
 }
 
+/// A way of waiting, in few characters.
+pub fn label(mode: &str, halt: &str, door: &str) -> String {
+    match (mode, halt) {
+        ("spin", _) => mode.to_string(),
+        (_, "userspace") => format!("{mode} user/{door}"),
+        _ => format!("{mode} {halt}/{door}"),
+    }
+}
+
+fn row_label(row: &Row) -> String {
+    label(row.mode, row.halt, row.door)
+}
+
 fn overcommit(row: &Row) -> f64 {
     f64::from(row.vcpus) / row.host_cpus as f64
 }
@@ -37,7 +51,7 @@ fn overcommit(row: &Row) -> f64 {
 fn table(out: &mut String, rows: &[Row]) {
     let _ = writeln!(
         out,
-        "vCPUs  overcommit  mode   locks/s    gain    halts    kicks  host CPU s  wait p50   wait p99"
+        "vCPUs   over  waiters             locks/s    gain     halts     kicks   CPU s  wait p50  wait p99"
     );
     let mut last = 0;
     for row in rows {
@@ -48,10 +62,10 @@ fn table(out: &mut String, rows: &[Row]) {
         let gain = gain(rows, row).map_or_else(|| "-".to_string(), |g| format!("{g:.1}x"));
         let _ = writeln!(
             out,
-            "{:>5}  {:>9.1}x  {:<4}  {:>8}  {:>6}  {:>7}  {:>7}  {:>10.2}  {:>8}  {:>9}",
+            "{:>5}  {:>4.1}x  {:<17}  {:>8}  {:>6}  {:>8}  {:>8}  {:>6.2}  {:>8}  {:>8}",
             row.vcpus,
             overcommit(row),
-            row.mode,
+            row_label(row),
             round(row.ops_per_s),
             gain,
             row.halts,
@@ -99,9 +113,45 @@ fn chart(out: &mut String, rows: &[Row]) {
         let bar = bar(row.ops_per_s / most);
         let _ = writeln!(
             out,
-            "{vcpus:>10}  {:<4} |{bar} {}",
-            row.mode,
+            "{vcpus:>10}  {:<17} |{bar} {}",
+            row_label(row),
             round(row.ops_per_s)
+        );
+    }
+}
+
+/// What KVM counted, for the rows that halted in it.
+fn kvm_counts(out: &mut String, rows: &[Row]) {
+    let kernel: Vec<_> = rows
+        .iter()
+        .filter(|row| row.halt == "kernel" && row.mode != "spin")
+        .filter_map(|row| Some((row, row.kvm_stats.as_ref()?)))
+        .collect();
+    if kernel.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "\nas KVM counted (halts in the kernel)\n\
+         vCPUs  door        halts   wake-ups  polls won/tried    hypercalls  yields to/tried     asleep s"
+    );
+    for (row, stats) in kernel {
+        let n = |name| stats.get(name).unwrap_or(0);
+        let _ = writeln!(
+            out,
+            "{:>5}  {:<7}  {:>8}  {:>9}  {:>15}  {:>12}  {:>15}  {:>11.2}",
+            row.vcpus,
+            row.door,
+            n("halt_exits"),
+            n("halt_wakeup"),
+            format!("{}/{}", n("halt_successful_poll"), n("halt_attempted_poll")),
+            n("hypercalls"),
+            format!(
+                "{}/{}",
+                n("directed_yield_successful"),
+                n("directed_yield_attempted")
+            ),
+            n("halt_wait_ns") as f64 / 1e9,
         );
     }
 }
@@ -161,6 +211,8 @@ mod tests {
         Row {
             backend: "kvm",
             mode,
+            halt: "userspace",
+            door: "port",
             vcpus,
             host_cpus: 2,
             acquisitions: 1000,
@@ -172,6 +224,7 @@ mod tests {
             cpu_seconds: 4.0,
             wait_p50_us: 10.0,
             wait_p99_us: 2e6,
+            kvm_stats: None,
         }
     }
 

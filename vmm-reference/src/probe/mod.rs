@@ -2,32 +2,21 @@
 //! on a host without hardware virtualization a VMCALL never completes, and only
 //! a signal gets the vCPU back.
 
+mod trial;
+
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 
 use cpuid_features::{FEATURES, KvmFeatures, Negotiated, Selection};
-use kvm_bindings::{KVM_CAP_XEN_HVM, KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL};
 use kvm_ioctls::Kvm;
 use serde::Serialize;
-use vmm_sys_util::signal::Killable as _;
 
-use crate::backend::kvm::{KvmVcpu, ioctl, map_memory};
-use crate::backend::{BackendError, Exit, VcpuBackend as _, state};
+use crate::backend::BackendError;
 use crate::cpuid::{self, CpuidError};
-use crate::demo::guest::GuestError;
-use crate::devices::Bus;
 use crate::host::{self, HostError};
-use crate::payload::code;
-use crate::{memory, signals};
+use crate::memory::MemoryError;
+use crate::way::Instruction;
 
-/// A few instructions, even emulated ones, take far less.
-const GUEST_LIMIT: Duration = Duration::from_millis(300);
-/// Between two signals to a vCPU that does not come back.
-const NUDGE_INTERVAL: Duration = Duration::from_millis(5);
-/// Signals to a vCPU before it is given up.
-const NUDGES: u32 = 200;
+pub use trial::{Doors, doors};
 
 /// Why the probe itself failed. No KVM is an answer, not an error.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +24,9 @@ pub enum ProbeError {
     /// KVM's CPUID.
     #[error(transparent)]
     Cpuid(#[from] CpuidError),
-    /// A test guest could not be set up.
+    /// A test guest's memory.
     #[error(transparent)]
-    Guest(#[from] GuestError),
+    Memory(#[from] MemoryError),
     /// A test guest's vCPU failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -91,7 +80,7 @@ pub struct ProbeReport {
     pub vmcall_completes: bool,
     /// Which one did.
     pub hypercall_instruction: Option<&'static str>,
-    /// KVM can turn every hypercall into KVM_EXIT_XEN.
+    /// KVM turned a hypercall into KVM_EXIT_XEN and took the answer back.
     pub xen_intercept: bool,
     /// The port doorbell brings a hypercall with its registers.
     pub port_doorbell: bool,
@@ -127,18 +116,9 @@ fn without_kvm(why: &HostError) -> ProbeReport {
 }
 
 fn with_kvm(kvm: &Kvm) -> Result<ProbeReport, ProbeError> {
-    signals::install()?;
     let (_, host) = cpuid::supported(kvm)?;
     let offered = cpuid::offer(host, &cpuid::userspace_halts(2), &Selection::default())?;
-    let mut instruction = None;
-    for (name, code) in [("vmcall", code::vmcall()), ("vmmcall", code::vmmcall())] {
-        if run_guest(kvm, &offered, code)?.halted_with == Some(0) {
-            instruction = Some(name);
-            break;
-        }
-    }
-    let doorbell = run_guest(kvm, &offered, code::doorbell_kick())?;
-    let xen = kvm.check_extension_raw(u64::from(KVM_CAP_XEN_HVM));
+    let doors = doors(kvm)?;
     Ok(ProbeReport {
         kvm: Some(KvmReport {
             api_version: kvm.get_api_version(),
@@ -148,12 +128,11 @@ fn with_kvm(kvm: &Kvm) -> Result<ProbeReport, ProbeError> {
         }),
         kvm_error: None,
         host_cpus: host::cpus(),
-        vmcall_completes: instruction.is_some(),
-        hypercall_instruction: instruction,
-        xen_intercept: u32::try_from(xen)
-            .is_ok_and(|flags| flags & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL != 0),
-        port_doorbell: doorbell.rang && doorbell.halted_with == Some(DOORBELL_ANSWER),
-        hlt_exits: doorbell.halted_with.is_some(),
+        vmcall_completes: doors.instruction.is_some(),
+        hypercall_instruction: doors.instruction.map(Instruction::name),
+        xen_intercept: doors.xen.is_some(),
+        port_doorbell: doors.port,
+        hlt_exits: doors.hlt_exits,
         pv_unhalt: host.contains(KvmFeatures::PV_UNHALT),
         features: features(host, &offered),
     })
@@ -175,87 +154,6 @@ fn features(host: KvmFeatures, offered: &Negotiated) -> Vec<FeatureReport> {
             }
         })
         .collect()
-}
-
-/// Put into RAX by the probe, to see that it arrives.
-const DOORBELL_ANSWER: u64 = 0x5eed;
-
-/// How a test guest ended.
-#[derive(Clone, Copy, Debug, Default)]
-struct Outcome {
-    /// It came to the doorbell.
-    rang: bool,
-    /// It came to its HLT, with this in RAX.
-    halted_with: Option<u64>,
-}
-
-/// Runs `code` on one vCPU until it halts, or for [`GUEST_LIMIT`].
-fn run_guest(kvm: &Kvm, offered: &Negotiated, code: &[u8]) -> Result<Outcome, ProbeError> {
-    let memory = Arc::new(memory::build(1, code).map_err(GuestError::from)?);
-    let vm = kvm.create_vm().map_err(ioctl("KVM_CREATE_VM"))?;
-    map_memory(&vm, &memory)?;
-    let fd = vm.create_vcpu(0).map_err(ioctl("KVM_CREATE_VCPU"))?;
-    let (host, _) = cpuid::supported(kvm)?;
-    let guest = cpuid::for_vcpu(&host, offered, 0)?;
-    let mut vcpu = KvmVcpu::new(fd, memory);
-    vcpu.set_cpuid(&guest)?;
-    let (rdi, rsi) = (memory::result_page(0), memory::PARAM_PAGE);
-    state::long_mode(&vcpu, memory::PAGE_TABLES, memory::CODE, rdi, rsi)?;
-
-    let (report, reports) = channel();
-    let (halt, halted) = channel::<()>();
-    let thread = std::thread::Builder::new()
-        .name("probe".to_string())
-        .spawn(move || {
-            let bus = Bus::default();
-            let mut outcome = Outcome::default();
-            let result = loop {
-                match vcpu.run(&bus) {
-                    Ok(Exit::Doorbell) => {
-                        outcome.rang = vcpu.hypercall().is_ok_and(|call| {
-                            call.nr == hypercall_abi::KVM_HC_KICK_CPU
-                                && call.args.get(1) == Some(&super::payload::ABSENT_APIC_ID.into())
-                        });
-                        vcpu.set_result(DOORBELL_ANSWER);
-                    }
-                    Ok(Exit::Halt) => {
-                        outcome.halted_with = Some(vcpu.rax());
-                        break Ok(outcome);
-                    }
-                    // Asked to give up: the sender is gone.
-                    Ok(_)
-                        if halted.try_recv()
-                            == Err(std::sync::mpsc::TryRecvError::Disconnected) =>
-                    {
-                        break Ok(outcome);
-                    }
-                    Ok(Exit::Shutdown | Exit::Bus(_)) => break Ok(outcome),
-                    Ok(Exit::Interrupted) => {}
-                    // A host that refuses the instruction does not complete it.
-                    Err(BackendError::Internal { .. } | BackendError::Unexpected { .. }) => {
-                        break Ok(outcome);
-                    }
-                    Err(e) => break Err(e),
-                }
-            };
-            // The receiver waits for as long as this thread may take.
-            let _ = report.send(result);
-        })?;
-
-    let mut result = reports.recv_timeout(GUEST_LIMIT);
-    drop(halt);
-    for _ in 0..NUDGES {
-        if !matches!(result, Err(RecvTimeoutError::Timeout)) {
-            break;
-        }
-        // It fails only for a thread that has just ended.
-        let _ = thread.kill(signals::vcpu_signal());
-        result = reports.recv_timeout(NUDGE_INTERVAL);
-    }
-    let outcome = result.map_err(|_| ProbeError::Stuck)??;
-    // It has reported: nothing but its return is left.
-    let _ = thread.join();
-    Ok(outcome)
 }
 
 impl ProbeReport {
