@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and how an answer becomes an exit
 //! status. One file a subcommand.
 
+mod bench;
 mod demo;
 mod probe;
 
@@ -19,6 +20,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
     Probe(probe::ProbeArgs),
 }
@@ -47,6 +49,7 @@ impl Cli {
     /// 130 ended by a signal.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
+            Command::Bench(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Probe(args) => args.run(),
         };

@@ -80,6 +80,11 @@ pub struct Speed {
 }
 
 impl Speed {
+    /// Rounds of the guest's spin loop a second.
+    pub fn rounds_per_s(self) -> f64 {
+        self.rounds_per_s
+    }
+
     /// Spin rounds that take about `time`; at least one.
     #[expect(
         clippy::cast_possible_truncation,

@@ -135,6 +135,17 @@ impl Policy {
     }
 }
 
+impl Default for Workload {
+    /// Short sections, and a threshold that is short beside them.
+    fn default() -> Self {
+        Self {
+            hold: 50,
+            think: 100,
+            spin: Duration::from_micros(10),
+        }
+    }
+}
+
 /// All that the demo can be told.
 #[derive(Clone, Debug)]
 pub struct DemoConfig {

@@ -319,6 +319,8 @@ macro_rules! code {
     }};
 }
 
+pub(super) use code;
+
 /// The lock program.
 pub fn lock() -> &'static [u8] {
     code!(vmm_reference_lock_start, vmm_reference_lock_end)

@@ -2,11 +2,13 @@
 //!
 //! - [`layout`]: the pages that guest and host share;
 //! - [`code`]: the machine code, for the KVM backend;
+//! - [`loops`]: one exit again and again, for `bench`;
 //! - [`machine`]: the lock program once more as a state machine, for the hosted
 //!   backend, over the same pages.
 
 pub mod code;
 pub mod layout;
+pub mod loops;
 pub mod machine;
 
 /// An APIC ID that no VM of this binary gives to a vCPU: a kick for it reaches

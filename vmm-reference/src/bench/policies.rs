@@ -1,0 +1,105 @@
+//! The scheduler's policies against each other, in the demo's guest.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use clap::ValueEnum as _;
+use cpuid_features::Selection;
+
+use super::median;
+use crate::demo::{
+    self, Backend, BackendChoice, DemoConfig, DemoError, DoorChoice, HaltChoice, Mode, Policy,
+    PollChoice, Workload, YieldChoice,
+};
+use crate::host;
+
+/// Times each cell is measured, in turns, so that drift hits all alike.
+const TURNS: usize = 3;
+
+/// Rates by policy and overcommit.
+#[derive(Debug)]
+pub struct Table {
+    backend: &'static str,
+    vcpus: Vec<u32>,
+    rows: Vec<(Policy, Vec<f64>)>,
+}
+
+/// Runs pv mode with each pair of policies at 1x, 2x, 4x and 8x.
+pub fn measure(backend: &Backend, time: Duration) -> Result<Table, DemoError> {
+    let cpus = u32::try_from(host::cpus()).unwrap_or(1);
+    let vcpus: Vec<u32> = [1, 2, 4, 8].map(|x| x * cpus).to_vec();
+    let policies: Vec<Policy> = YieldChoice::value_variants()
+        .iter()
+        .flat_map(|&yielding| {
+            let polls = PollChoice::value_variants().iter();
+            polls.map(move |&polling| Policy { yielding, polling })
+        })
+        .collect();
+    let mut rates = vec![vec![Vec::with_capacity(TURNS); vcpus.len()]; policies.len()];
+    for turn in 0..TURNS {
+        for (policy, rates) in policies.iter().zip(&mut rates) {
+            eprintln!("turn {} of {TURNS}: {}", turn + 1, name(policy));
+            let config = DemoConfig {
+                vcpus: vcpus.clone(),
+                modes: vec![Mode::Pv],
+                backend: BackendChoice::Auto,
+                halt: HaltChoice::Userspace,
+                door: DoorChoice::Auto,
+                time,
+                pv: Selection::default(),
+                workload: Workload::default(),
+                policy: *policy,
+            };
+            let cells = demo::plan(&config, backend)?;
+            let outcome = demo::run(&config, backend, &cells)?;
+            for (row, rates) in outcome.rows.iter().zip(rates) {
+                rates.push(row.ops_per_s);
+            }
+        }
+    }
+    let rows = policies.into_iter().zip(rates).map(|(policy, mut rates)| {
+        let rates = rates.iter_mut().map(|turns| median(turns)).collect();
+        (policy, rates)
+    });
+    Ok(Table {
+        backend: backend.name(),
+        vcpus,
+        rows: rows.collect(),
+    })
+}
+
+fn name(policy: &Policy) -> String {
+    let [yielding, polling] = [
+        policy.yielding.to_possible_value(),
+        policy.polling.to_possible_value(),
+    ]
+    .map(|value| value.map_or_else(String::new, |value| value.get_name().to_string()));
+    format!("{yielding} | {polling}")
+}
+
+impl Table {
+    /// For docs/POLICIES.md.
+    pub fn markdown(&self) -> String {
+        let mut out = String::new();
+        let cpus = host::cpus();
+        // Writing to a String does not fail.
+        let _ = write!(out, "| {} yield | poll |", self.backend);
+        for vcpus in &self.vcpus {
+            let _ = write!(
+                out,
+                " {vcpus} vCPUs ({}x) |",
+                f64::from(*vcpus) / cpus as f64
+            );
+        }
+        let _ = write!(out, "\n|---|---|{}\n", "--:|".repeat(self.vcpus.len()));
+        for (policy, rates) in &self.rows {
+            let _ = write!(out, "| {} |", name(policy));
+            let first = rates.first().copied().unwrap_or(0.0);
+            for rate in rates {
+                let _ = write!(out, " {rate:.0} ({:.0} %) |", rate / first * 100.0);
+            }
+            out.push('\n');
+        }
+        out
+    }
+}

@@ -1,0 +1,60 @@
+//! `vmm-reference bench`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::{AnyError, print};
+use crate::bench::{handover, policies};
+use crate::demo::{Backend, BackendChoice};
+
+/// Measure where the time of a hand-over goes, or compare the policies.
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// What each part of a kick's way costs on this host
+    Handover {
+        /// Print a JSON array instead of the table
+        #[arg(long)]
+        json: bool,
+    },
+    /// The demo's pv rate by yield and polling policy, at 1x to 8x, as Markdown
+    Policies {
+        /// What runs the guest
+        #[arg(long, default_value = "auto")]
+        backend: BackendChoice,
+        /// Milliseconds a cell; each policy gets three, in turns
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+        cell_ms: u64,
+    },
+}
+
+impl BenchArgs {
+    pub(super) fn run(self) -> Result<ExitCode, AnyError> {
+        match self.what {
+            What::Handover { json } => {
+                let parts = handover::measure()?;
+                if json {
+                    print(&format!("{}\n", serde_json::to_string_pretty(&parts)?))?;
+                } else {
+                    print(&handover::text(&parts))?;
+                }
+            }
+            What::Policies { backend, cell_ms } => {
+                let (backend, why_hosted) = Backend::choose(backend)?;
+                if let Some(reason) = why_hosted {
+                    eprintln!("vmm-reference: {reason}; using the hosted backend");
+                }
+                let table = policies::measure(&backend, Duration::from_millis(cell_ms))?;
+                print(&table.markdown())?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
