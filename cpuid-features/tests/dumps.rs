@@ -28,6 +28,16 @@ const EXPECTED: &[(&str, usize, Option<KvmLeaf>)] = &[
         leaf(0x4000_0000, 0x4000_0001, 0x0100_7efb, 0),
     ),
     (
+        "kvm-amd-6.1.supported",
+        56,
+        leaf(0x4000_0000, 0x4000_0001, 0x0100_7efb, 0),
+    ),
+    (
+        "kvm-amd-6.12.supported",
+        56,
+        leaf(0x4000_0000, 0x4000_0001, 0x0100_7efb, 0),
+    ),
+    (
         "kvm-pvm-6.18.supported",
         61,
         leaf(0x4000_0000, 0x4000_0001, 0x0100_7efb, 0),
