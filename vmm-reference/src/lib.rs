@@ -14,6 +14,7 @@ pub mod host;
 pub mod hypercall;
 pub mod irqchip;
 pub mod memory;
+pub mod nudge;
 pub mod payload;
 pub mod probe;
 pub mod signals;

@@ -1,10 +1,8 @@
 //! A VM's threads and the loop that watches them.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use event_manager::{
@@ -12,9 +10,9 @@ use event_manager::{
 };
 use pv_lock_host::Kicker;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
-use vmm_sys_util::signal::Killable as _;
 
 use crate::backend::VcpuBackend;
+use crate::nudge::Nudger;
 use crate::signals;
 use crate::vcpu::{Ended, Vcpu};
 
@@ -63,15 +61,6 @@ pub enum Waited {
     Interrupted,
 }
 
-/// Makes vCPU threads leave the guest.
-#[derive(Clone, Debug)]
-pub enum Nudge {
-    /// By [`signals::vcpu_signal`].
-    Signal,
-    /// By the flag of each hosted vCPU.
-    Flags(Vec<Arc<AtomicBool>>),
-}
-
 /// What the loop watches.
 #[derive(Debug)]
 struct Watch {
@@ -99,11 +88,10 @@ impl MutEventSubscriber for Watch {
 
 /// The running threads of one VM.
 pub struct Vmm {
-    threads: Vec<JoinHandle<()>>,
     ended: Vec<Option<Ended>>,
     reports: Receiver<(usize, Ended)>,
     kicker: Kicker,
-    nudge: Nudge,
+    nudger: Nudger,
     events: EventManager<Watch>,
     watch: SubscriberId,
     started: Instant,
@@ -122,7 +110,7 @@ impl Vmm {
     pub fn start<B: VcpuBackend>(
         vcpus: Vec<Vcpu<B>>,
         kicker: Kicker,
-        nudge: Nudge,
+        nudger: Nudger,
     ) -> Result<Self, VmmError> {
         let stop_request = signals::install().map_err(system("install signal handlers"))?;
         let event = EventFd::new(EFD_NONBLOCK).map_err(system("make an event"))?;
@@ -130,11 +118,10 @@ impl Vmm {
         let (report, reports) = channel();
         let gate = Arc::new(Barrier::new(vcpus.len() + 1));
         let mut vmm = Self {
-            threads: Vec::with_capacity(vcpus.len()),
             ended: vcpus.iter().map(|_| None).collect(),
             reports,
             kicker,
-            nudge,
+            nudger,
             watch: events.add_subscriber(Watch {
                 vcpu_ended: event.try_clone().map_err(system("copy an event"))?,
                 stop_request,
@@ -144,6 +131,7 @@ impl Vmm {
             events,
             started: Instant::now(),
         };
+        let mut threads = Vec::with_capacity(vcpus.len());
         for (index, vcpu) in vcpus.into_iter().enumerate() {
             let (report, gate) = (report.clone(), Arc::clone(&gate));
             let event = event.try_clone().map_err(system("copy an event"))?;
@@ -157,8 +145,9 @@ impl Vmm {
                     let _ = event.write(1);
                 })
                 .map_err(system("start a vCPU thread"))?;
-            vmm.threads.push(thread);
+            threads.push(thread);
         }
+        vmm.nudger.attach(threads);
         gate.wait();
         vmm.started = Instant::now();
         Ok(vmm)
@@ -231,27 +220,14 @@ impl Vmm {
                 *slot = Some(ended);
             }
         }
-        for thread in self.threads {
-            // It has reported its end: nothing but the return is left.
-            let _ = thread.join();
-        }
+        self.nudger.wait_gone(STOP_LIMIT);
         Ok(self.ended.into_iter().flatten().collect())
     }
 
     fn nudge_running(&self) {
-        for (index, thread) in self.threads.iter().enumerate() {
-            if self.ended.get(index).is_some_and(Option::is_some) {
-                continue;
-            }
-            match &self.nudge {
-                // It fails only for a thread that has just ended.
-                Nudge::Signal => drop(thread.kill(signals::vcpu_signal())),
-                Nudge::Flags(flags) => {
-                    if let Some(flag) = flags.get(index) {
-                        // Relaxed: the slot's STOP bit says why.
-                        flag.store(true, Ordering::Relaxed);
-                    }
-                }
+        for (index, ended) in self.ended.iter().enumerate() {
+            if ended.is_none() {
+                self.nudger.nudge(index);
             }
         }
     }

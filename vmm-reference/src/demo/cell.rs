@@ -166,6 +166,9 @@ pub struct Row {
     pub seconds: f64,
     /// `acquisitions` / `seconds`.
     pub ops_per_s: f64,
+    /// Acquisitions of the vCPU that had the fewest, as a share of the mean: 1
+    /// is fair, 0 is a vCPU that never had the lock.
+    pub least_share: f64,
     /// HLTs of the guest.
     pub halts: u64,
     /// KVM_HC_KICK_CPU of the guest.
@@ -251,6 +254,8 @@ impl Cell {
             expected: results.acquisitions,
             seconds,
             ops_per_s: counter as f64 / seconds,
+            least_share: results.least as f64 * f64::from(self.vcpus)
+                / results.acquisitions.max(1) as f64,
             halts: results.halts,
             kicks: results.kicks,
             cpu_seconds,

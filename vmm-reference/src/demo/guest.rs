@@ -21,12 +21,13 @@ use crate::hypercall::{Calls, Kicks};
 use crate::memory::{
     self, CODE, GuestMemory, LOCK_PAGE, LockProgram, MemoryError, PAGE_TABLES, PARAM_PAGE,
 };
+use crate::nudge::Nudger;
 use crate::payload::layout::{lock, param, result};
 use crate::payload::{code, machine::LockMachine};
 use crate::stats::{KvmStats, StatsError, StatsFd};
 use crate::vcpu::Vcpu;
 use crate::vm::{KvmVm, VmSetup};
-use crate::vmm::{Nudge, Vmm, VmmError};
+use crate::vmm::{Vmm, VmmError};
 use crate::way::{Halt, Way};
 
 /// Why the guest could not be set up.
@@ -74,6 +75,7 @@ struct Parts<'a> {
     ids: Vec<ApicId>,
     scheduler: HaltScheduler,
     parkers: Vec<VcpuParker>,
+    nudger: Nudger,
 }
 
 impl Parts<'_> {
@@ -127,8 +129,14 @@ impl Guest {
         let memory = Arc::new(memory::build(vcpus, code::lock())?);
         program.install(&memory, &ids)?;
         let ids: Vec<ApicId> = ids.into_iter().map(ApicId).collect();
+        // Each hosted vCPU has a flag in the place of a signal.
+        let flags: Vec<_> = match backend {
+            Backend::Kvm { .. } => Vec::new(),
+            Backend::Hosted => ids.iter().map(|_| Arc::default()).collect(),
+        };
+        let nudger = Nudger::by_flag(flags.clone());
         let (scheduler, parkers) = policy
-            .builder()
+            .builder(&nudger)
             .build(&ids)
             .map_err(GuestError::Scheduler)?;
         let parts = Parts {
@@ -137,10 +145,11 @@ impl Guest {
             ids,
             scheduler,
             parkers,
+            nudger,
         };
         match backend {
             Backend::Kvm { kvm, cpuid, .. } => Self::on_kvm(kvm, cpuid, way, parts),
-            Backend::Hosted => Self::hosted(parts),
+            Backend::Hosted => Self::hosted(parts, flags),
         }
     }
 
@@ -171,27 +180,24 @@ impl Guest {
             Halt::Kernel => Kicks::Kernel(vm.kicks()),
         };
         let (vcpus, kicker) = parts.vcpus(ready, &kicks);
-        let vmm = Vmm::start(vcpus, kicker, Nudge::Signal)?;
+        let vmm = Vmm::start(vcpus, kicker, parts.nudger.clone())?;
         let mut guest = parts.running(vmm, kicks);
         guest.tsc_hz = tsc_hz.unwrap_or(NS);
         guest.stats = stats;
         Ok(guest)
     }
 
-    fn hosted(mut parts: Parts<'_>) -> Result<Self, GuestError> {
+    fn hosted(mut parts: Parts<'_>, flags: Vec<Arc<AtomicBool>>) -> Result<Self, GuestError> {
         let epoch = Instant::now();
-        let mut flags = Vec::new();
         let mut ready = Vec::with_capacity(parts.ids.len());
-        for (index, _) in (0u32..).zip(&parts.ids) {
+        for (index, flag) in (0u32..).zip(flags) {
             let page = memory::result_page(index);
             let machine = LockMachine::new(Arc::clone(&parts.memory), page, epoch)?;
-            let flag = Arc::new(AtomicBool::new(false));
-            flags.push(Arc::clone(&flag));
             ready.push(HostedVcpu::new(machine, flag));
         }
         let kicks = Kicks::Userspace(parts.scheduler.kicker());
         let (vcpus, kicker) = parts.vcpus(ready, &kicks);
-        let vmm = Vmm::start(vcpus, kicker, Nudge::Flags(flags))?;
+        let vmm = Vmm::start(vcpus, kicker, parts.nudger.clone())?;
         Ok(parts.running(vmm, kicks))
     }
 
@@ -237,6 +243,8 @@ pub struct Results {
     pub violations: u64,
     /// Ticks that calibration took, summed.
     pub calibration: u64,
+    /// Critical sections of the vCPU that had the fewest.
+    pub least: u64,
     /// All vCPUs' waits.
     pub histogram: Vec<u64>,
 }
@@ -259,6 +267,11 @@ impl Results {
             kick_errors: sum(result::KICK_ERRORS)?,
             violations: sum(result::VIOLATIONS)?,
             calibration: sum(result::CALIBRATION)?,
+            least: (0..vcpus).try_fold(u64::MAX, |least, index| {
+                let page = memory::result_page(index);
+                let own = memory::read_word(memory, page + result::ACQUISITIONS)?;
+                Ok::<_, MemoryError>(least.min(own))
+            })?,
             histogram: buckets.collect::<Result<_, _>>()?,
         })
     }

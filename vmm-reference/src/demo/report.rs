@@ -219,6 +219,7 @@ mod tests {
             expected: 1000,
             seconds: 2.0,
             ops_per_s,
+            least_share: 1.0,
             halts: 0,
             kicks: 0,
             cpu_seconds: 4.0,
