@@ -3,6 +3,7 @@
 mod json;
 mod kernel;
 mod markdown;
+mod prose;
 mod tsv;
 mod wrap;
 

@@ -4,6 +4,9 @@
 // Nothing but the issuing side needs an instruction of its own.
 #![cfg_attr(not(feature = "guest"), forbid(unsafe_code))]
 
+#[cfg(test)]
+extern crate std;
+
 mod arch;
 mod call;
 mod dispatch;

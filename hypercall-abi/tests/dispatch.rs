@@ -4,7 +4,7 @@ use cpuid_features::KvmFeatures;
 use hypercall_abi::{
     Arch, ClockPairing, Enforcement, Gate, Hypercall, HypercallHandler, HypercallNr,
     HypercallResult, KVM_HC_KICK_CPU, KVM_HC_MAP_GPA_RANGE, KickCpu, KvmErrno, MapGpaRange, MmuOp,
-    Mode, RawHypercall, SchedYield, SendIpi, TABLE, admit, dispatch,
+    Mode, RawHypercall, SchedYield, SendIpi, TABLE, admit, dispatch, from_rax,
 };
 
 /// Serves everything, and says which call it was.
@@ -205,6 +205,33 @@ fn the_number_is_as_wide_as_the_mode() {
     assert!(matches!(decode(Mode::Bits64), Hypercall::Unknown { nr, .. } if nr.0 == high));
 }
 
+/// Upper halves do not carry a call past its gate.
+#[test]
+fn the_gate_is_of_the_truncated_number() {
+    for (nr, bit) in GUARDED {
+        let call = raw(1 << 32 | nr, [0; 4], Mode::Bits32, 0);
+        let closed = Enforcement::Enforced(!bit);
+        assert_eq!(admit(&call, closed), Err(KvmErrno::ENOSYS));
+        assert_eq!(admit(&call, Enforcement::Enforced(bit)), Ok(call.decode()));
+    }
+}
+
+/// 4095 is the last code (`MAX_ERRNO` of the kernel); -4096 is a value.
+#[test]
+fn errors_end_at_4095() {
+    for mode in [Mode::Bits64, Mode::Bits32] {
+        assert_eq!(
+            from_rax(negated(4095, mode), mode),
+            Err(KvmErrno::new(4095).unwrap())
+        );
+        assert_eq!(from_rax(negated(4096, mode), mode), Ok(negated(4096, mode)));
+        assert_eq!(from_rax(negated(1, mode), mode), Err(KvmErrno::EPERM));
+        assert_eq!(from_rax(0, mode), Ok(0));
+    }
+    // After a 32-bit call the upper half is nobody's.
+    assert_eq!(from_rax(0xffff_ffff_0000_0000, Mode::Bits32), Ok(0));
+}
+
 /// Numbers that the header gives to PowerPC and MIPS are unknown on x86.
 #[test]
 fn other_architectures_numbers_are_unknown() {
@@ -219,11 +246,15 @@ fn other_architectures_numbers_are_unknown() {
 /// `kvm_pv_kick_cpu_op` takes an int, `kvm_sched_yield` an unsigned long.
 #[test]
 fn a_kick_is_32_bits_wide_and_its_yield_64() {
-    let call = raw(KVM_HC_KICK_CPU, [7, 5 << 32 | 3, 0, 0], Mode::Bits64, 0);
+    let wide = 0x0000_0005_8765_4321;
+    let call = raw(KVM_HC_KICK_CPU, [7, wide, 0, 0], Mode::Bits64, 0);
     let Hypercall::KickCpu(kick) = call.decode() else {
         panic!("{call:?}");
     };
-    assert_eq!((kick.destination(), kick.yield_target()), (3, 5 << 32 | 3));
+    assert_eq!(
+        (kick.destination(), kick.yield_target()),
+        (0x8765_4321, wide)
+    );
     let call = RawHypercall {
         mode: Mode::Bits32,
         ..call
@@ -231,7 +262,10 @@ fn a_kick_is_32_bits_wide_and_its_yield_64() {
     let Hypercall::KickCpu(kick) = call.decode() else {
         panic!("{call:?}");
     };
-    assert_eq!((kick.destination(), kick.yield_target()), (3, 3));
+    assert_eq!(
+        (kick.destination(), kick.yield_target()),
+        (0x8765_4321, 0x8765_4321)
+    );
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The printed documents, and the program that prints them.
 
-use std::io;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use hypercall_abi::{Arch, Format, Since, TABLE};
 
@@ -123,20 +122,27 @@ fn json_says_what_the_table_says() {
     }
 }
 
-/// Runs the example.
-fn hypercalls(args: &[&str]) -> io::Result<Output> {
-    Command::new(env!("CARGO"))
-        .args(["run", "-q", "--manifest-path"])
+/// Builds the example, and says where it is.
+fn program() -> Option<String> {
+    let build = Command::new(env!("CARGO"))
+        .args(["build", "-q", "--message-format=json", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-        .args(["--example", "hypercalls", "--"])
-        .args(args)
+        .args(["--example", "hypercalls"])
         .output()
+        .ok()?;
+    String::from_utf8(build.stdout)
+        .ok()?
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find_map(|message| message.get("executable")?.as_str().map(str::to_owned))
 }
 
 #[test]
 fn the_program_prints_and_refuses() {
+    let program = program().unwrap();
+    let hypercalls = |args: &[&str]| Command::new(&program).args(args).output().unwrap();
     for format in Format::ALL {
-        let output = hypercalls(&["--format", format.name()]).unwrap();
+        let output = hypercalls(&["--format", format.name()]);
         assert!(output.status.success());
         assert_eq!(
             String::from_utf8(output.stdout).unwrap(),
@@ -144,11 +150,11 @@ fn the_program_prints_and_refuses() {
         );
     }
     assert_eq!(
-        hypercalls(&["--format=tsv"]).unwrap().stdout,
+        hypercalls(&["--format=tsv"]).stdout,
         Format::Tsv.to_string().as_bytes()
     );
 
-    let help = hypercalls(&["--help"]).unwrap();
+    let help = hypercalls(&["--help"]);
     assert!(help.status.success());
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(
@@ -164,7 +170,7 @@ fn the_program_prints_and_refuses() {
         &["--format", ""],
         &["--bogus\nline"],
     ] {
-        let output = hypercalls(wrong).unwrap();
+        let output = hypercalls(wrong);
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
         assert!(output.stdout.is_empty());
         assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1);

@@ -82,3 +82,16 @@ impl Write for Escape<'_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::Quoted;
+
+    /// The table has no such characters today.
+    #[test]
+    fn strings_are_escaped() {
+        assert_eq!(Quoted("a\"b\\c\n").to_string(), r#""a\"b\\c\u000a""#);
+    }
+}

@@ -2,11 +2,12 @@
 
 use core::fmt::{self, Display, Write};
 
+use super::Number;
+use super::prose::{self, Prose};
 use super::wrap::Wrap;
-use super::{GateText, Number};
 use crate::arch::Arch;
 use crate::errno::Errno;
-use crate::table::{Row, TABLE};
+use crate::table::TABLE;
 
 const HEAD: &str = "\
 KVM Hypercalls Documentation
@@ -32,63 +33,49 @@ pub(super) fn write(out: &mut impl Write) -> fmt::Result {
     heading(out, "Return codes", '=')?;
     out.write_str("\nA guest reads the negative value.\n\n")?;
     for errno in Errno::ALL {
-        entry(
-            out,
-            "",
-            format_args!("{} ({})", errno.name, errno.code),
-            errno.meaning,
-        )?;
+        let key = format_args!("{} ({})", errno.name, errno.code);
+        entry(out, "", key, errno.meaning)?;
     }
     for arch in Arch::ALL {
         heading(out, arch.name(), '=')?;
-        let convention = arch.convention();
         out.write_char('\n')?;
-        field(out, "Instruction", convention.instruction)?;
-        field(out, "Number", convention.number)?;
-        field(out, "Arguments", convention.arguments)?;
-        field(out, "Result", convention.result)?;
-        field(out, "Source", convention.source)?;
+        prose::convention(&mut FieldList(out), arch)?;
         for row in TABLE.iter().filter(|row| row.arch == arch) {
-            self::row(out, row)?;
+            heading(out, format_args!("{}. {}", Number(row.nr), row.name), '-')?;
+            out.write_char('\n')?;
+            prose::row(&mut FieldList(out), row)?;
         }
     }
     Ok(())
 }
 
-fn row(out: &mut impl Write, row: &Row) -> fmt::Result {
-    let number = Number(row.nr);
-    heading(out, format_args!("{number}. {}", row.name), '-')?;
-    out.write_char('\n')?;
-    field(out, "Value", &number)?;
-    if row.number_register() != row.nr {
-        field(
-            out,
-            "Number register",
-            format_args!("{:#x}", row.number_register()),
-        )?;
+/// A field list of reStructuredText.
+struct FieldList<'a, W>(&'a mut W);
+
+impl<W: Write> Prose for FieldList<'_, W> {
+    /// `:Name: text`.
+    fn text(&mut self, name: &str, text: impl Display) -> fmt::Result {
+        write!(self.0, ":{name}: ")?;
+        write!(Wrap::new(self.0, name.len() + 3, 2), "{text}")?;
+        self.0.write_char('\n')
     }
-    field(out, "Architecture", row.arch.name())?;
-    field(out, "Status", row.status.name())?;
-    field(out, "Purpose", row.purpose)?;
-    list(
-        out,
-        "Inputs",
-        row.inputs.iter().map(|i| (i.place, i.meaning)),
-    )?;
-    list(
-        out,
-        "Outputs",
-        row.outputs.iter().map(|o| (o.place, o.meaning)),
-    )?;
-    list(
-        out,
-        "Return codes",
-        row.returns.iter().map(|r| (r.value, r.meaning)),
-    )?;
-    field(out, "Feature", GateText(&row.gate))?;
-    field(out, "Since", row.since)?;
-    field(out, "Served by", row.server.name())?;
-    field(out, "Source", row.source)
+
+    /// `:Name:` and an entry a line, or `:Name: none`.
+    fn list(
+        &mut self,
+        name: &str,
+        entries: impl Iterator<Item = (&'static str, &'static str)>,
+    ) -> fmt::Result {
+        let mut entries = entries.peekable();
+        if entries.peek().is_none() {
+            return self.text(name, "none");
+        }
+        write!(self.0, ":{name}:\n\n")?;
+        for (key, text) in entries {
+            entry(self.0, "  ", key, text)?;
+        }
+        self.0.write_char('\n')
+    }
 }
 
 /// A title and the line under it.
@@ -108,30 +95,6 @@ fn heading(out: &mut impl Write, title: impl Display, line: char) -> fmt::Result
     out.write_char('\n')?;
     for _ in 0..length {
         out.write_char(line)?;
-    }
-    out.write_char('\n')
-}
-
-/// `:Name: text`.
-fn field(out: &mut impl Write, name: &str, text: impl Display) -> fmt::Result {
-    write!(out, ":{name}: ")?;
-    write!(Wrap::new(out, name.len() + 3, 2), "{text}")?;
-    out.write_char('\n')
-}
-
-/// `:Name:` and an entry a line, or `:Name: none`.
-fn list<'a>(
-    out: &mut impl Write,
-    name: &str,
-    entries: impl Iterator<Item = (&'a str, &'a str)>,
-) -> fmt::Result {
-    let mut entries = entries.peekable();
-    if entries.peek().is_none() {
-        return field(out, name, "none");
-    }
-    write!(out, ":{name}:\n\n")?;
-    for (key, text) in entries {
-        entry(out, "  ", key, text)?;
     }
     out.write_char('\n')
 }

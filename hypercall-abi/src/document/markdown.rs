@@ -2,10 +2,11 @@
 
 use core::fmt::{self, Display, Write};
 
-use super::{GateName, GateText, Number};
+use super::prose::{self, Prose};
+use super::{GateName, Number};
 use crate::arch::Arch;
 use crate::errno::Errno;
-use crate::table::{Row, TABLE};
+use crate::table::TABLE;
 
 const HEAD: &str = "\
 # Hypercalls
@@ -17,6 +18,9 @@ edit. \"unverified\" marks what no kernel source read says.
 | architecture | number | name | status | feature |
 |---|---|---|---|---|
 ";
+
+/// Of a table of two columns, which needs no titles.
+const TABLE_HEAD: &str = "\n| | |\n|---|---|\n";
 
 pub(super) fn write(out: &mut impl Write) -> fmt::Result {
     out.write_str(HEAD)?;
@@ -43,79 +47,46 @@ pub(super) fn write(out: &mut impl Write) -> fmt::Result {
         )?;
     }
     for arch in Arch::ALL {
-        let convention = arch.convention();
-        write!(out, "\n## {}\n\n| | |\n|---|---|\n", arch.name())?;
-        line(out, "Instruction", convention.instruction)?;
-        line(out, "Number", convention.number)?;
-        line(out, "Arguments", convention.arguments)?;
-        line(out, "Result", convention.result)?;
-        line(out, "Source", convention.source)?;
+        write!(out, "\n## {}\n{TABLE_HEAD}", arch.name())?;
+        prose::convention(&mut Lines(out), arch)?;
         for row in TABLE.iter().filter(|row| row.arch == arch) {
-            self::row(out, row)?;
+            write!(
+                out,
+                "\n### {}: `{}`\n{TABLE_HEAD}",
+                Number(row.nr),
+                row.name
+            )?;
+            prose::row(&mut Lines(out), row)?;
         }
     }
     Ok(())
 }
 
-fn row(out: &mut impl Write, row: &Row) -> fmt::Result {
-    write!(
-        out,
-        "\n### {}: `{}`\n\n{}\n\n| | |\n|---|---|\n",
-        Number(row.nr),
-        row.name,
-        Escaped(row.purpose)
-    )?;
-    if row.number_register() != row.nr {
-        line(
-            out,
-            "Number register",
-            format_args!("{:#x}", row.number_register()),
-        )?;
-    }
-    line(out, "Architecture", row.arch.name())?;
-    line(out, "Status", row.status.name())?;
-    list(
-        out,
-        "Inputs",
-        row.inputs.iter().map(|i| (i.place, i.meaning)),
-    )?;
-    list(
-        out,
-        "Outputs",
-        row.outputs.iter().map(|o| (o.place, o.meaning)),
-    )?;
-    list(
-        out,
-        "Return codes",
-        row.returns.iter().map(|r| (r.value, r.meaning)),
-    )?;
-    line(out, "Feature", GateText(&row.gate))?;
-    line(out, "Since", row.since)?;
-    line(out, "Served by", row.server.name())?;
-    line(out, "Source", row.source)
-}
+/// Lines of a table of two columns.
+struct Lines<'a, W>(&'a mut W);
 
-/// A line of a table of two columns.
-fn line(out: &mut impl Write, name: &str, text: impl Display) -> fmt::Result {
-    writeln!(out, "| {name} | {} |", Escaped(text))
-}
+impl<W: Write> Prose for Lines<'_, W> {
+    fn text(&mut self, name: &str, text: impl Display) -> fmt::Result {
+        writeln!(self.0, "| {name} | {} |", Escaped(text))
+    }
 
-/// A line that holds several entries.
-fn list<'a>(
-    out: &mut impl Write,
-    name: &str,
-    entries: impl Iterator<Item = (&'a str, &'a str)>,
-) -> fmt::Result {
-    let mut entries = entries.peekable();
-    if entries.peek().is_none() {
-        return line(out, name, "none");
+    /// All in one line.
+    fn list(
+        &mut self,
+        name: &str,
+        entries: impl Iterator<Item = (&'static str, &'static str)>,
+    ) -> fmt::Result {
+        let mut entries = entries.peekable();
+        if entries.peek().is_none() {
+            return self.text(name, "none");
+        }
+        write!(self.0, "| {name} | ")?;
+        for (nth, (key, text)) in entries.enumerate() {
+            let separator = if nth == 0 { "" } else { "<br>" };
+            write!(self.0, "{separator}`{key}`: {}", Escaped(text))?;
+        }
+        self.0.write_str(" |\n")
     }
-    write!(out, "| {name} | ")?;
-    for (nth, (key, text)) in entries.enumerate() {
-        let separator = if nth == 0 { "" } else { "<br>" };
-        write!(out, "{separator}`{key}`: {}", Escaped(text))?;
-    }
-    out.write_str(" |\n")
 }
 
 /// Text that Markdown takes for text.
