@@ -38,10 +38,10 @@ pub struct VcpuCounters {
     pub kicks_latched: u64,
     /// Kicks that were one with an earlier one.
     pub kicks_already_latched: u64,
-    /// How long the halts took that did not return at once.
+    /// How long the halts took that did not return at once; of every eighth.
     pub halt_time: Histogram,
     /// From the kick (or notification) that woke a sleeping vCPU to its thread
-    /// leaving the halt.
+    /// leaving the halt; of every eighth sleep.
     pub kick_to_run: Histogram,
 }
 
@@ -110,14 +110,24 @@ impl Counters {
     }
 }
 
+/// One sleep in this many is timed: a sleep and its wake-up take three looks at
+/// the clock, a few percent of a hand-over. The first one is.
+const TIMED: u64 = 8;
+
+/// Nobody has woken the sleeper, and whoever does is to say when.
+const ASKED: u64 = 0;
+/// Nobody wants to know.
+const NOT_ASKED: u64 = u64::MAX;
+
 /// What kickers count in the slot they have just written to.
 #[derive(Debug)]
 pub(crate) struct KickCounters {
     woke: AtomicU64,
     latched: AtomicU64,
     already: AtomicU64,
-    /// When a sleeper was last woken, in ns since the scheduler was made.
-    pub(crate) woken_at: AtomicU64,
+    /// When the sleeper was woken, in ns since the scheduler was made; or one of
+    /// the two below.
+    woken_at: AtomicU64,
 }
 
 impl KickCounters {
@@ -126,7 +136,7 @@ impl KickCounters {
             woke: AtomicU64::new(0),
             latched: AtomicU64::new(0),
             already: AtomicU64::new(0),
-            woken_at: AtomicU64::new(0),
+            woken_at: AtomicU64::new(NOT_ASKED),
         }
     }
 
@@ -140,6 +150,26 @@ impl KickCounters {
         };
         // Relaxed: a statistic. An RMW, for there are many kickers.
         cell.fetch_add(1, Relaxed);
+    }
+
+    /// Owner: whether the wake-up of the sleep that begins now is to be timed.
+    /// All of `woken_at` is Relaxed: at worst a stale answer, and one sample
+    /// less.
+    pub(crate) fn time_next_wake(&self, asked: bool) {
+        self.woken_at
+            .store(if asked { ASKED } else { NOT_ASKED }, Relaxed);
+    }
+
+    /// Kicker: is about to wake the sleeper.
+    pub(crate) fn stamp(&self, now: impl FnOnce() -> u64) {
+        if self.woken_at.load(Relaxed) == ASKED {
+            self.woken_at.store(now(), Relaxed);
+        }
+    }
+
+    /// Owner: when it was woken, if someone said so after `began`.
+    pub(crate) fn woken_at(&self, began: u64) -> Option<u64> {
+        Some(self.woken_at.load(Relaxed)).filter(|&at| at > began && at != NOT_ASKED)
     }
 
     pub(crate) fn read_into(&self, to: &mut VcpuCounters) {
@@ -189,6 +219,12 @@ impl HaltCounters {
             WakeReason::TimedOut => add_owned(&self.timed_out, 1),
             WakeReason::Paused | WakeReason::Stopped => {}
         }
+    }
+
+    /// Whether the wait that begins now is one of those that are timed.
+    pub(crate) fn times_this_one(&self) -> bool {
+        let waits = self.sleeps.load(Relaxed) + self.polls_won.load(Relaxed);
+        waits.is_multiple_of(TIMED)
     }
 
     pub(crate) fn count_sleep(&self) {

@@ -98,9 +98,7 @@ impl Kicker {
     fn wake(&self, index: usize, slot: &Slot) {
         let shared = &*self.shared;
         if shared.counting {
-            // Relaxed: a statistic. The sleeper reads it after the wake below,
-            // or finds an older one, which it can tell.
-            slot.kicks.woken_at.store(shared.now(), Relaxed);
+            slot.kicks.stamp(|| shared.now());
         }
         if let Some(gate) = &shared.gate {
             gate.kicked(index, slot);

@@ -2,7 +2,6 @@
 
 use core::cell::Cell;
 use core::marker::PhantomData;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crate::apic_id::ApicId;
@@ -87,11 +86,11 @@ impl VcpuParker {
         let shared = &*self.shared;
         let slot = shared.slot(self.index);
         let counters = shared.counting.then(|| slot.halt_counters());
+        let timed = counters.filter(|counters| counters.times_this_one());
         let adapts = self.window.adapts() && !shared.load.crowded();
-        let began = if counters.is_some() || poll_ns > 0 || adapts {
-            shared.now()
-        } else {
-            0
+        let began = match poll_ns > 0 || adapts || timed.is_some() {
+            true => shared.now(),
+            false => 0,
         };
 
         let mut state = state;
@@ -108,13 +107,21 @@ impl VcpuParker {
                 }
                 state = after;
             }
-            sleep(shared, self.index, state, deadline, counters, began)
+            if let Some(counters) = counters {
+                counters.count_sleep();
+                slot.kicks.time_next_wake(timed.is_some());
+            }
+            sleep(shared, self.index, state, deadline, counters)
         };
 
-        if counters.is_some() || adapts {
-            let halted = shared.now().saturating_sub(began);
-            if let Some(counters) = counters {
-                counters.halt_time.record(halted);
+        if adapts || timed.is_some() {
+            let now = shared.now();
+            let halted = now.saturating_sub(began);
+            if let Some(timed) = timed {
+                timed.halt_time.record(halted);
+                if let Some(woken_at) = slot.kicks.woken_at(began) {
+                    timed.kick_to_run.record(now.saturating_sub(woken_at));
+                }
             }
             if adapts {
                 self.window.end(halted);
@@ -219,6 +226,9 @@ fn poll(shared: &Shared, slot: &Slot, end: u64, deadline: Option<Instant>) -> bo
         if over || cfg!(any(loom, shuttle)) {
             return false;
         }
+        // KVM ends a poll when another task wants this CPU. That cannot be
+        // seen from here, and the other may be the very kicker: let it run.
+        std::thread::yield_now();
     }
 }
 
@@ -226,15 +236,12 @@ fn poll(shared: &Shared, slot: &Slot, end: u64, deadline: Option<Instant>) -> bo
 fn sleep(
     shared: &Shared,
     index: usize,
-    mut state: State,
+    state: State,
     deadline: Option<Instant>,
     counters: Option<&HaltCounters>,
-    began: u64,
 ) -> WakeReason {
     let slot = shared.slot(index);
-    if let Some(counters) = counters {
-        counters.count_sleep();
-    }
+    let mut state = state;
     loop {
         if let Some(gate) = &shared.gate {
             gate.release(index);
@@ -243,20 +250,9 @@ fn sleep(
             FutexWait::LookAgain => Event::Park,
             FutexWait::DeadlinePassed => Event::Expire,
         };
-        let (before, after, action) = slot.apply(event);
+        let (before, after, action) = slot.apply_awake(event, state);
         shared.load.account(before, after);
         if let Action::Leave(reason) = action {
-            if let Some(counters) = counters
-                && matches!(reason, WakeReason::Kicked | WakeReason::Event)
-            {
-                // Relaxed: a statistic. One from before this halt is not its own.
-                let woken_at = slot.kicks.woken_at.load(Relaxed);
-                if woken_at > began {
-                    counters
-                        .kick_to_run
-                        .record(shared.now().saturating_sub(woken_at));
-                }
-            }
             return reason;
         }
         if let Some(counters) = counters {

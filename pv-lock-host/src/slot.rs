@@ -59,7 +59,17 @@ impl Slot {
     /// else `next` said.
     #[inline]
     pub(crate) fn update<R>(&self, next: impl Fn(State) -> (State, R)) -> (State, State, R) {
-        let mut before = self.peek();
+        self.update_from(self.peek(), next)
+    }
+
+    /// [`Slot::update`], with a guess at the word in place of a look at it.
+    #[inline]
+    fn update_from<R>(
+        &self,
+        guess: State,
+        next: impl Fn(State) -> (State, R),
+    ) -> (State, State, R) {
+        let mut before = guess;
         loop {
             let (after, result) = next(before);
             // AcqRel. Acquire: partner of the Release in every other's RMW on
@@ -83,6 +93,15 @@ impl Slot {
     #[inline]
     pub(crate) fn apply(&self, event: Event) -> (State, State, Action) {
         self.update(|state| step(state, event))
+    }
+
+    /// An event of the owner's, right after a sleep in `asleep`: most likely a
+    /// kick came, and the word is taken over from the kicker's cache by one
+    /// exchange, not by a load and an exchange.
+    #[inline]
+    pub(crate) fn apply_awake(&self, event: Event, asleep: State) -> (State, State, Action) {
+        let kicked = State(asleep.0 | State::KICKED);
+        self.update_from(kicked, |state| step(state, event))
     }
 
     /// An event from outside, other than the two below.

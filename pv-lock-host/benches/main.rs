@@ -1,0 +1,145 @@
+//! What each operation costs that does not put a thread to sleep.
+//!
+//! `cargo bench -p pv-lock-host`; the hand-over of a sleeping vCPU is the
+//! example `handoff`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark that cannot run stops"
+)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use pv_lock_host::{ApicId, HaltScheduler, SchedulerBuilder, VcpuParker};
+
+fn ids(n: u32) -> Vec<ApicId> {
+    (0..n).map(ApicId).collect()
+}
+
+fn build(builder: SchedulerBuilder, n: u32) -> (HaltScheduler, Vec<VcpuParker>) {
+    builder.build(&ids(n)).unwrap()
+}
+
+/// With and without counting, by name.
+fn counting() -> [(&'static str, SchedulerBuilder); 2] {
+    [
+        ("counting", HaltScheduler::builder()),
+        ("not counting", HaltScheduler::builder().counting(false)),
+    ]
+}
+
+/// A kick of a running vCPU: the latch is set already, or not yet.
+fn latched_kick(c: &mut Criterion) {
+    let mut group = c.benchmark_group("kick of a running vCPU");
+    for (name, builder) in counting() {
+        let (scheduler, mut parkers) = build(builder, 1);
+        let kicker = scheduler.kicker();
+        group.bench_function(BenchmarkId::new("already latched", name), |b| {
+            b.iter(|| black_box(kicker.kick(black_box(ApicId(0)))));
+        });
+        // The halt between two kicks is not measured with them, but it is
+        // measured below: this is kick and halt together.
+        group.bench_function(BenchmarkId::new("kick, then halt", name), |b| {
+            b.iter(|| {
+                kicker.kick(black_box(ApicId(0)));
+                black_box(parkers[0].halt())
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A halt that finds the latch set: many vCPUs are kicked, then all are timed.
+fn halt_with_latch(c: &mut Criterion) {
+    const VCPUS: u32 = 64;
+    let mut group = c.benchmark_group("halt with the latch set");
+    for (name, builder) in counting() {
+        let (scheduler, mut parkers) = build(builder, VCPUS);
+        let kicker = scheduler.kicker();
+        parkers.iter_mut().for_each(|parker| {
+            kicker.kick(parker.apic_id());
+            parker.halt();
+        });
+        group.bench_function(name, |b| {
+            b.iter_custom(|iterations| {
+                let mut spent = Duration::ZERO;
+                let batches = iterations.div_ceil(VCPUS.into());
+                for _ in 0..batches {
+                    kicker.kick_all();
+                    let begin = Instant::now();
+                    for parker in &mut parkers {
+                        black_box(parker.halt());
+                    }
+                    spent += begin.elapsed();
+                }
+                // Of as many halts as were asked for.
+                spent.mul_f64(ratio(iterations, batches * u64::from(VCPUS)))
+            });
+        });
+    }
+    group.finish();
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn ratio(of: u64, to: u64) -> f64 {
+    of as f64 / to as f64
+}
+
+/// The kick of one and the same vCPU, among few and among many, with small ids
+/// (an array) and sparse ones (a hash table).
+fn kick_by_size(c: &mut Criterion) {
+    let mut group = c.benchmark_group("kick by number of vCPUs");
+    for n in [2u32, 16, 256, 4096] {
+        let dense = ids(n);
+        let sparse: Vec<ApicId> = (0..n).map(|i| ApicId(0x8000_0000 + (i << 12))).collect();
+        for (name, ids) in [("dense", dense), ("sparse", sparse)] {
+            let (scheduler, _parkers) = HaltScheduler::new(&ids).unwrap();
+            let kicker = scheduler.kicker();
+            let id = ids[ids.len() / 2];
+            group.bench_function(BenchmarkId::new(name, n), |b| {
+                b.iter(|| black_box(kicker.kick(black_box(id))));
+            });
+        }
+    }
+    let (scheduler, _parkers) = HaltScheduler::new(&ids(4096)).unwrap();
+    let kicker = scheduler.kicker();
+    group.bench_function("no such vCPU", |b| {
+        b.iter(|| black_box(kicker.kick(black_box(ApicId(u32::MAX)))));
+    });
+    group.finish();
+}
+
+/// What is called around each run of the guest.
+fn enter_and_exit(c: &mut Criterion) {
+    let (_scheduler, mut parkers) = build(HaltScheduler::builder(), 1);
+    c.bench_function("enter and exit, no cap", |b| {
+        b.iter(|| {
+            let pending = black_box(parkers[0].enter());
+            parkers[0].exit();
+            pending
+        });
+    });
+}
+
+fn building(c: &mut Criterion) {
+    let ids = ids(4096);
+    c.bench_function("build 4096 slots", |b| {
+        b.iter_batched(
+            || (),
+            |()| HaltScheduler::new(&ids).unwrap(),
+            BatchSize::PerIteration,
+        );
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(700))
+        .sample_size(20);
+    targets = latched_kick, halt_with_latch, kick_by_size, enter_and_exit, building
+}
+criterion_main!(benches);
