@@ -12,6 +12,8 @@ mod futex;
 mod gate;
 mod histogram;
 mod kicker;
+#[cfg(feature = "kvm")]
+mod kvm;
 mod outcome;
 mod parker;
 mod polling;
@@ -28,6 +30,8 @@ pub use builder::{BuildError, SchedulerBuilder};
 pub use counters::{Counters, VcpuCounters};
 pub use histogram::Histogram;
 pub use kicker::Kicker;
+#[cfg(feature = "kvm")]
+pub use kvm::{KickFd, KvmKick, KvmKickError};
 pub use outcome::{KickOutcome, Resumed, WakeReason};
 pub use parker::VcpuParker;
 pub use polling::{AdaptivePolling, Polling};
