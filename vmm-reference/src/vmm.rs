@@ -163,6 +163,18 @@ impl Vmm {
         &self.kicker
     }
 
+    /// Orders every vCPU out of the guest, and keeps it out. It may still run
+    /// for a moment: a signal that comes before KVM_RUN is lost on it.
+    pub fn pause(&self) {
+        self.kicker.pause_all();
+        self.nudge_running();
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.kicker.resume_all();
+    }
+
     /// Watches until every vCPU has ended, one failed, `deadline` or a request
     /// to stop.
     pub fn wait(&mut self, deadline: Instant) -> Result<Waited, VmmError> {

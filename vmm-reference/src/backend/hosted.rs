@@ -1,4 +1,4 @@
-//! The hosted backend: the lock program on a host thread, at native speed.
+//! The hosted backend: a guest's program on a host thread, at native speed.
 //!
 //! No /dev/kvm and no guest mode: what an exit costs is left out, the rest of a
 //! kick's way is the same.
@@ -6,40 +6,30 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hypercall_abi::{HypercallNr, Mode, RawHypercall};
-
 use super::{BackendError, Exit, VcpuBackend, Via};
 use crate::devices::{Bus, BusEvent};
-use crate::payload::machine::{Leave, LockMachine};
+use crate::payload::program::{Leave, Program};
 
 /// A vCPU that is a state machine.
 #[derive(Debug)]
-pub struct HostedVcpu {
-    machine: LockMachine,
+pub struct HostedVcpu<P> {
+    program: P,
     interrupt: Arc<AtomicBool>,
 }
 
-impl HostedVcpu {
+impl<P: Program> HostedVcpu<P> {
     /// `interrupt` takes the place of a signal: set it to make `run` return.
-    pub fn new(machine: LockMachine, interrupt: Arc<AtomicBool>) -> Self {
-        Self { machine, interrupt }
+    pub fn new(program: P, interrupt: Arc<AtomicBool>) -> Self {
+        Self { program, interrupt }
     }
 }
 
-impl VcpuBackend for HostedVcpu {
+impl<P: Program> VcpuBackend for HostedVcpu<P> {
     fn run(&mut self, _bus: &Bus) -> Result<Exit, BackendError> {
-        Ok(match self.machine.run(&self.interrupt)? {
+        Ok(match self.program.run(&self.interrupt)? {
             Leave::Halt => Exit::Halt,
-            Leave::Kick { apic_id } => Exit::Hypercall(
-                RawHypercall {
-                    nr: HypercallNr::KICK_CPU.0,
-                    args: [0, apic_id, 0, 0],
-                    mode: Mode::Bits64,
-                    cpl: 0,
-                },
-                Via::Hosted,
-            ),
-            Leave::Exit => Exit::Bus(BusEvent::Exit(0)),
+            Leave::Hypercall(call) => Exit::Hypercall(call, Via::Hosted),
+            Leave::Exit(value) => Exit::Bus(BusEvent::Exit(value)),
             Leave::Interrupted => {
                 // Relaxed: the flag only says "leave the guest"; why is in the
                 // vCPU's slot, which the loop reads next.
@@ -50,6 +40,6 @@ impl VcpuBackend for HostedVcpu {
     }
 
     fn set_result(&mut self, rax: u64) {
-        self.machine.set_result(rax);
+        self.program.set_result(rax);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It is the program of [`super::code`], step by step, on the same pages of
 //! guest memory, at the host's native speed. Where the machine code leaves the
-//! guest (HLT, a hypercall, the exit port), [`LockMachine::run`] returns, and the
+//! guest (HLT, a hypercall, the exit port), its `run` returns, and the
 //! next call goes on behind that instruction.
 
 use std::hint::{black_box, spin_loop};
@@ -10,26 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use hypercall_abi::{KVM_HC_KICK_CPU, Mode, RawHypercall};
 use vm_memory::{VolatileMemory as _, VolatileSlice};
 
 use super::layout::{lock, mode, param, result, waiter};
+use super::program::{Leave, Program};
 use crate::memory::{self, GuestMemory, MemoryError, PARAM_PAGE};
-
-/// Where the program left the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leave {
-    /// HLT.
-    Halt,
-    /// KVM_HC_KICK_CPU(0, APIC ID); [`LockMachine::set_result`] answers it.
-    Kick {
-        /// The second argument.
-        apic_id: u64,
-    },
-    /// A write of 0 to the exit port.
-    Exit,
-    /// The interrupt flag was found set.
-    Interrupted,
-}
 
 /// Where the program stands between two calls of `run`.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +62,16 @@ fn bump(page: &VolatileSlice<'_, ()>, offset: u64) -> Result<()> {
     Ok(())
 }
 
+/// KVM_HC_KICK_CPU(0, APIC ID), from a kernel in 64-bit mode.
+fn kick(apic_id: u64) -> Leave {
+    Leave::Hypercall(RawHypercall {
+        nr: KVM_HC_KICK_CPU,
+        args: [0, apic_id, 0, 0],
+        mode: Mode::Bits64,
+        cpl: 0,
+    })
+}
+
 /// `rounds` of work that the compiler may not drop.
 fn work(rounds: u64) {
     for i in 0..rounds {
@@ -83,37 +79,9 @@ fn work(rounds: u64) {
     }
 }
 
-impl LockMachine {
-    /// The program at its entry. `epoch` is what TSC 0 is to a real guest: the
-    /// same for all vCPUs.
-    pub fn new(memory: Arc<GuestMemory>, result_page: u64, epoch: Instant) -> Result<Self> {
-        let page = memory::slice(&memory, PARAM_PAGE, 0x1000)?;
-        // Relaxed: the host wrote it before this vCPU's thread began.
-        let at = match word(&page, param::MODE)?.load(Ordering::Relaxed) {
-            mode::CALIBRATE => At::Calibrate,
-            _ => At::Round,
-        };
-        Ok(Self {
-            memory,
-            result_page,
-            epoch,
-            at,
-            rax: 0,
-        })
-    }
-
-    /// What the guest finds in RAX behind its hypercall.
-    pub fn set_result(&mut self, rax: u64) {
-        self.rax = rax;
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    /// Runs until the guest leaves, or until `interrupted` is found set (it is
-    /// looked at wherever the program could stay for long).
-    pub fn run(&mut self, interrupted: &AtomicBool) -> Result<Leave> {
+impl Program for LockMachine {
+    /// The flag is looked at wherever the program could stay for long.
+    fn run(&mut self, interrupted: &AtomicBool) -> Result<Leave> {
         let memory = Arc::clone(&self.memory);
         let param = memory::slice(&memory, PARAM_PAGE, 0x1000)?;
         // Relaxed, here and below, for words the host wrote before the start.
@@ -137,6 +105,34 @@ impl LockMachine {
                 return Ok(leave);
             }
         }
+    }
+
+    fn set_result(&mut self, rax: u64) {
+        self.rax = rax;
+    }
+}
+
+impl LockMachine {
+    /// The program at its entry. `epoch` is what TSC 0 is to a real guest: the
+    /// same for all vCPUs.
+    pub fn new(memory: Arc<GuestMemory>, result_page: u64, epoch: Instant) -> Result<Self> {
+        let page = memory::slice(&memory, PARAM_PAGE, 0x1000)?;
+        // Relaxed: the host wrote it before this vCPU's thread began.
+        let at = match word(&page, param::MODE)?.load(Ordering::Relaxed) {
+            mode::CALIBRATE => At::Calibrate,
+            _ => At::Round,
+        };
+        Ok(Self {
+            memory,
+            result_page,
+            epoch,
+            at,
+            rax: 0,
+        })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn step(&self, p: &Pages<'_>, interrupted: &AtomicBool) -> Result<(At, Option<Leave>)> {
@@ -263,7 +259,7 @@ impl LockMachine {
         if pv && sleeper == ticket + 2 {
             // Relaxed: written before the ticket just seen.
             let apic_id = word(&p.waiters, entry + waiter::APIC_ID)?.load(Ordering::Relaxed);
-            return Ok((At::Kicked { waited }, Some(Leave::Kick { apic_id })));
+            return Ok((At::Kicked { waited }, Some(kick(apic_id))));
         }
         self.book(p, waited)
     }
@@ -294,6 +290,6 @@ impl LockMachine {
 
     fn off(&self, p: &Pages<'_>) -> Result<(At, Option<Leave>)> {
         word(&p.result, result::DONE)?.store(1, Ordering::Relaxed);
-        Ok((At::Off, Some(Leave::Exit)))
+        Ok((At::Off, Some(Leave::Exit(0))))
     }
 }
