@@ -2,6 +2,7 @@
 //! status. One file a subcommand.
 
 mod bench;
+mod conformance;
 mod demo;
 mod probe;
 
@@ -21,6 +22,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(bench::BenchArgs),
+    Conformance(conformance::ConformanceArgs),
     Demo(demo::DemoArgs),
     Probe(probe::ProbeArgs),
 }
@@ -50,6 +52,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Bench(args) => args.run(),
+            Command::Conformance(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Probe(args) => args.run(),
         };

@@ -1,0 +1,68 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::conformance::case::Ground;
+use crate::payload::script::{MAX_OPS, MAX_VCPUS, WORDS, result};
+use crate::way::{DoorKind, Halt, Instruction, Way};
+use cpuid_features::KvmFeatures;
+
+fn grounds() -> impl Iterator<Item = Ground> {
+    let userspace = [
+        DoorKind::Port,
+        DoorKind::Xen(Instruction::Vmcall),
+        DoorKind::Hosted,
+    ]
+    .map(|door| (Halt::Userspace, door));
+    let kernel =
+        [DoorKind::Kvm(Instruction::Vmmcall), DoorKind::Port].map(|door| (Halt::Kernel, door));
+    userspace
+        .into_iter()
+        .chain(kernel)
+        .map(|(halt, door)| Ground {
+            way: Way { halt, door },
+            host: KvmFeatures::all(),
+        })
+}
+
+#[test]
+fn names_are_unique_and_fit_the_matrix() {
+    let mut names = BTreeSet::new();
+    for case in ALL.iter().copied().flatten() {
+        assert!(names.insert(case.name), "{} twice", case.name);
+        assert!(case.name.len() <= 32, "{}", case.name);
+    }
+}
+
+#[test]
+fn plans_fit_the_guest() {
+    for case in ALL.iter().copied().flatten() {
+        let mut possible = 0;
+        for ground in grounds() {
+            let Ok(plan) = (case.plan)(&ground) else {
+                continue;
+            };
+            possible += 1;
+            assert!((1..=MAX_VCPUS).contains(&plan.vcpus.len()), "{}", case.name);
+            for ops in &plan.vcpus {
+                assert!(ops.len() < MAX_OPS, "{}", case.name);
+                for op in ops {
+                    let (word, slot) = match *op {
+                        Op::Call { slot, .. } => (0, slot),
+                        Op::Load(word, slot) => (word, slot),
+                        Op::Set(word, _) | Op::Wait(word, _) | Op::HaltUntil(word, _) => (word, 0),
+                        Op::Halt | Op::HaltInterrupts(_) | Op::Loop(_) => (0, 0),
+                    };
+                    assert!(
+                        word < WORDS && slot < result::COUNT,
+                        "{}: {op:?}",
+                        case.name
+                    );
+                }
+            }
+            for expect in &plan.expect {
+                assert!(expect.vcpu < plan.vcpus.len(), "{}", case.name);
+            }
+        }
+        assert!(possible > 0, "{} is possible nowhere", case.name);
+    }
+}
