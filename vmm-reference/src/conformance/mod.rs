@@ -4,7 +4,7 @@
 //!
 //! - [`case`]: what a case consists of;
 //! - [`cases`]: the list;
-//! - [`column`]: the ways, and which of them are possible here;
+//! - [`mod@column`]: the ways, and which of them are possible here;
 //! - [`guest`]: runs one case in one column, for a bounded time;
 //! - [`entry`]: register states of its vCPUs;
 //! - [`report`]: the matrix.
