@@ -161,6 +161,24 @@ impl VcpuParker {
         }
     }
 
+    /// For a VMM with nothing of its own to do in a pause: sleeps through it if
+    /// that is the `reason`, and halts again if the vCPU was halted. Says
+    /// whether to go on; if not, the VM was stopped.
+    pub fn go_on(&mut self, reason: WakeReason) -> bool {
+        let mut reason = reason;
+        loop {
+            match reason {
+                WakeReason::Stopped => return false,
+                WakeReason::Paused => match self.wait_resumed() {
+                    Resumed::Running => return true,
+                    Resumed::Halted => reason = self.halt(),
+                    Resumed::Stopped => return false,
+                },
+                WakeReason::Kicked | WakeReason::Event | WakeReason::TimedOut => return true,
+            }
+        }
+    }
+
     /// Whether the vCPU is halted: after a restore or a pause, halt again
     /// instead of running it.
     pub fn is_halted(&self) -> bool {
