@@ -145,15 +145,15 @@ fn main() {
         .map_or(250, |arg| arg.parse().unwrap());
     let time = Duration::from_millis(milliseconds);
     let cpus = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let hand_over = RunCap {
-        hand_over: true,
-        ..RunCap::new(cpus)
+    let plain = RunCap {
+        hand_over: false,
+        ..RunCap::default()
     };
     let yielding = [
         ("nothing", Yielding::Nothing),
         ("sched_yield", Yielding::SchedYield),
-        ("cap", Yielding::Cap(RunCap::new(cpus))),
-        ("cap, hand over", Yielding::Cap(hand_over)),
+        ("cap", Yielding::Cap(plain)),
+        ("cap, hand over", Yielding::default()),
     ];
     let polling = [
         ("off", Polling::Off),

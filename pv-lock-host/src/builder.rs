@@ -21,7 +21,7 @@ const MAX_VCPUS: usize = 1 << 24;
 pub struct SchedulerBuilder {
     polling: Polling,
     yielding: Yielding,
-    host_cpus: Option<usize>,
+    host_cpus: Option<NonZeroUsize>,
     counting: bool,
 }
 
@@ -29,7 +29,7 @@ impl Default for SchedulerBuilder {
     fn default() -> Self {
         Self {
             polling: Polling::Off,
-            yielding: Yielding::Nothing,
+            yielding: Yielding::default(),
             host_cpus: None,
             counting: true,
         }
@@ -52,7 +52,7 @@ impl SchedulerBuilder {
     /// How many host CPUs the vCPUs share; without it, as many as the calling
     /// thread may use. Zero counts as one.
     pub fn host_cpus(mut self, n: usize) -> Self {
-        self.host_cpus = Some(n.max(1));
+        self.host_cpus = NonZeroUsize::new(n.max(1));
         self
     }
 
@@ -74,18 +74,21 @@ impl SchedulerBuilder {
             return Err(BuildError::TooManyVcpus(ids.len()));
         }
         let table = ApicTable::new(ids).map_err(BuildError::DuplicateApicId)?;
+        let host_cpus = match self.host_cpus {
+            Some(n) => n,
+            None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        };
         let sched_yield = matches!(self.yielding, Yielding::SchedYield);
         let gate = match self.yielding {
             Yielding::Nothing | Yielding::SchedYield => None,
-            Yielding::Cap(cap) => Some(Gate::new(cap, ids.len())),
+            Yielding::Cap(cap) => {
+                let running = cap.running.unwrap_or(host_cpus);
+                (ids.len() > running.get()).then(|| Gate::new(cap, running, ids.len()))
+            }
         };
         let window = Window::new(self.polling);
         let tracked = sched_yield || self.polling != Polling::Off;
-        let host_cpus = match self.host_cpus {
-            Some(n) => n,
-            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        };
-        let load = Load::new(ids.len(), host_cpus, tracked);
+        let load = Load::new(ids.len(), host_cpus.get(), tracked);
         let shared = Shared::new(ids, table, self.counting, sched_yield, gate, load);
         let shared = Arc::new(shared);
         let parkers = (0..ids.len())

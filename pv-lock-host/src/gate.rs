@@ -1,5 +1,6 @@
 //! [`RunCap`] at work: places, and a line of those who wait for one.
 
+use core::num::NonZeroUsize;
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;
@@ -34,8 +35,9 @@ pub(crate) struct Gate {
 
 #[derive(Debug)]
 struct Line {
-    /// Places that nobody has. While there is one, nobody waits.
-    free: usize,
+    /// Places that nobody has. While there is one, nobody waits. Below zero: so
+    /// many have lost patience and run beside the others.
+    free: isize,
     /// vCPUs that wait: first the `kicked` ones, then the others.
     queue: VecDeque<usize>,
     kicked: usize,
@@ -77,28 +79,13 @@ impl Line {
             self.kicked -= usize::from(at < self.kicked);
         }
     }
-
-    /// Hands a place that has just come free to the head of the line.
-    fn pass_on(&mut self) -> Option<usize> {
-        match self.queue.pop_front() {
-            Some(next) => {
-                self.kicked = self.kicked.saturating_sub(1);
-                self.seat(next);
-                Some(next)
-            }
-            None => {
-                self.free += 1;
-                None
-            }
-        }
-    }
 }
 
 impl Gate {
-    pub(crate) fn new(cap: RunCap, vcpus: usize) -> Self {
+    pub(crate) fn new(cap: RunCap, running: NonZeroUsize, vcpus: usize) -> Self {
         Self {
             line: Mutex::new(Line {
-                free: cap.running.get(),
+                free: running.get().cast_signed(),
                 queue: VecDeque::with_capacity(vcpus),
                 kicked: 0,
                 since: vec![None; vcpus].into_boxed_slice(),
@@ -110,25 +97,33 @@ impl Gate {
         }
     }
 
-    /// Owner: takes a place, waiting for it if need be; returns without one if
-    /// the VM is paused or stopped meanwhile.
-    pub(crate) fn enter(&self, me: usize, slot: &Slot, slots: &[Slot]) {
-        let yields = self.cap.hand_over && self.urgent.load(Relaxed) != 0;
+    /// Whether an owner that has a place must call [`Gate::enter`] all the same:
+    /// a vCPU was kicked and waits for a place, and the one who enters now is,
+    /// most likely, the kicker on its way back to its guest.
+    #[inline]
+    pub(crate) fn yields(&self) -> bool {
+        // Relaxed: a glance; the lock decides.
+        self.cap.hand_over && self.urgent.load(Relaxed) != 0
+    }
+
+    /// Owner: takes a place, waiting for it if need be; `false` if the VM was
+    /// paused or stopped meanwhile.
+    pub(crate) fn enter(&self, me: usize, slot: &Slot, slots: &[Slot]) -> bool {
         let mut line = self.lock();
         if line.has_place(me) {
-            // A directed yield: this is, most likely, the kicker on its way
-            // back to its guest.
-            if !(yields && line.kicked > 0) {
-                return;
+            if !(self.cap.hand_over && line.kicked > 0) {
+                return true;
             }
-            self.give_up(&mut line, me);
+            // The directed yield.
+            line.unseat(me);
+            self.call_next(&mut line);
         } else if line.free > 0 {
             line.free -= 1;
             line.seat(me);
-            return;
+            return true;
         }
         let Some(turn) = self.turns.get(me) else {
-            return;
+            return true;
         };
         // Acquire: of a nudge that this wipes out, whose pause or stop must be
         // seen below.
@@ -140,37 +135,59 @@ impl Gate {
             // Acquire: partner of the Release in `grant` and in `nudge`.
             let was = turn.word().fetch_and(!NUDGED, Ordering::AcqRel);
             if was & GRANTED != 0 {
-                return;
+                return true;
             }
             if slot.peek().has(State::PAUSE | State::STOP) {
                 let mut line = self.lock();
                 line.leave(me);
                 self.publish(&line);
-                return;
+                return line.has_place(me);
             }
-            let preempt = self.cap.preempt.as_deref();
-            let deadline = preempt.map(|_| Instant::now() + self.cap.slice);
-            if turn.wait(WAITING, deadline) == FutexWait::DeadlinePassed
-                && let Some(preempt) = preempt
-                && let Some(slot) = self.overdue().and_then(|vcpu| slots.get(vcpu))
-            {
-                preempt(slot.apic_id());
+            // No deadline if the slice is beyond all clocks.
+            let deadline = Instant::now().checked_add(self.cap.slice);
+            if turn.wait(WAITING, deadline) == FutexWait::DeadlinePassed {
+                self.out_of_patience(me, slots);
             }
         }
     }
 
-    /// Owner: at an exit from guest mode. Gives the place up if its time is up
-    /// and somebody waits.
-    #[inline]
-    pub(crate) fn exit(&self, me: usize) {
-        // Relaxed: a glance; a vCPU that came just now is seen at the next exit.
-        if self.waiting.load(Relaxed) != 0 {
-            let mut line = self.lock();
-            let due = line.since.get(me).copied().flatten();
-            if due.is_some_and(|since| since.elapsed() >= self.cap.slice) {
-                self.give_up(&mut line, me);
+    /// A slice has passed in line: whoever runs must be told to leave, and if
+    /// it cannot be, this one runs as well. The host's scheduler shares the
+    /// CPUs then, as it does without a cap.
+    fn out_of_patience(&self, me: usize, slots: &[Slot]) {
+        if let Some(preempt) = &self.cap.preempt {
+            if let Some(slot) = self.overdue().and_then(|vcpu| slots.get(vcpu)) {
+                preempt(slot.apic_id());
             }
+            return;
         }
+        let mut line = self.lock();
+        if !line.has_place(me) {
+            line.leave(me);
+            line.free -= 1;
+            line.seat(me);
+            self.publish(&line);
+            self.grant(me);
+        }
+    }
+
+    /// Owner: at an exit from guest mode. Gives the place up if its time is up
+    /// and somebody waits; says whether it did.
+    #[inline]
+    pub(crate) fn exit(&self, me: usize) -> bool {
+        // Relaxed: a glance; a vCPU that came just now is seen at the next exit.
+        self.waiting.load(Relaxed) != 0 && self.exit_contended(me)
+    }
+
+    #[cold]
+    fn exit_contended(&self, me: usize) -> bool {
+        let mut line = self.lock();
+        let since = line.since.get(me).copied().flatten();
+        let due = since.is_some_and(|since| since.elapsed() >= self.cap.slice);
+        if due {
+            self.give_up(&mut line, me);
+        }
+        due
     }
 
     /// Owner: is about to sleep, or is gone.
@@ -208,10 +225,23 @@ impl Gate {
         }
     }
 
+    /// Gives up `me`'s place, if it has one, to the head of the line, if there
+    /// is one and no more run than may.
     fn give_up(&self, line: &mut Line, me: usize) {
-        if line.unseat(me)
-            && let Some(next) = line.pass_on()
-        {
+        if line.unseat(me) {
+            if line.free < 0 || line.queue.is_empty() {
+                line.free += 1;
+            } else {
+                self.call_next(line);
+            }
+        }
+    }
+
+    /// Gives a place that somebody has just left to the head of the line.
+    fn call_next(&self, line: &mut Line) {
+        if let Some(next) = line.queue.pop_front() {
+            line.kicked = line.kicked.saturating_sub(1);
+            line.seat(next);
             self.publish(line);
             self.grant(next);
         }

@@ -20,6 +20,9 @@ pub struct VcpuParker {
     shared: Arc<Shared>,
     index: usize,
     window: Window,
+    /// Has a place under a cap. Only the owner gives it up, so it knows; that it
+    /// was given one in its sleep, it finds out in `Gate::enter`.
+    seated: bool,
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -29,6 +32,7 @@ impl VcpuParker {
             shared,
             index,
             window,
+            seated: false,
             _not_sync: PhantomData,
         }
     }
@@ -83,6 +87,7 @@ impl VcpuParker {
     /// The rest of a halt that does not return at once.
     #[cold]
     fn wait(&mut self, state: State, deadline: Option<Instant>, poll_ns: u64) -> WakeReason {
+        self.seated = false;
         let shared = &*self.shared;
         let slot = shared.slot(self.index);
         let counters = shared.counting.then(|| slot.halt_counters());
@@ -146,6 +151,7 @@ impl VcpuParker {
 
     /// Sleeps while the VM is paused.
     pub fn wait_resumed(&mut self) -> Resumed {
+        self.seated = false;
         let shared = &*self.shared;
         let slot = self.slot();
         loop {
@@ -199,11 +205,17 @@ impl VcpuParker {
     /// ([`Yielding::Cap`](crate::Yielding::Cap)), and then answers as
     /// [`VcpuParker::pending`] does: if there is something, do not run.
     ///
-    /// Without a cap it is that one relaxed load.
+    /// Without a cap, or with no more vCPUs than it allows, it is that one
+    /// relaxed load.
     #[inline]
     pub fn enter(&mut self) -> Option<WakeReason> {
-        if let Some(gate) = &self.shared.gate {
-            gate.enter(self.index, self.slot(), &self.shared.slots);
+        if let Some(gate) = &self.shared.gate
+            && (!self.seated || gate.yields())
+        {
+            self.seated = false;
+            while !self.seated && self.pending().is_none() {
+                self.seated = gate.enter(self.index, self.slot(), &self.shared.slots);
+            }
         }
         self.pending()
     }
@@ -212,8 +224,10 @@ impl VcpuParker {
     /// its time is over and another vCPU waits for it. Nothing without a cap.
     #[inline]
     pub fn exit(&mut self) {
-        if let Some(gate) = &self.shared.gate {
-            gate.exit(self.index);
+        if let Some(gate) = &self.shared.gate
+            && gate.exit(self.index)
+        {
+            self.seated = false;
         }
     }
 }

@@ -12,47 +12,57 @@ use std::sync::Arc;
 use crate::apic_id::ApicId;
 
 /// What follows a kick that woke a vCPU.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Yielding {
     /// Nothing: the host's scheduler knows best.
-    #[default]
     Nothing,
     /// The kicker's thread yields its CPU (`sched_yield`), if more vCPUs want
     /// to run than there are host CPUs.
     SchedYield,
     /// Only so many vCPUs run guest code at once; the others wait in line, and
-    /// one that was kicked goes to the head of it.
+    /// one that was kicked goes to the head of it. The default, with the values
+    /// of [`RunCap::default`].
     Cap(RunCap),
+}
+
+impl Default for Yielding {
+    fn default() -> Self {
+        Self::Cap(RunCap::default())
+    }
 }
 
 /// How many vCPUs of a VM may run at once, and for how long while others wait.
 ///
 /// A vCPU takes its place in [`VcpuParker::enter`](crate::VcpuParker::enter),
 /// and gives it up when it sleeps, when it is paused, and in
-/// [`VcpuParker::exit`](crate::VcpuParker::exit) if its time is up.
+/// [`VcpuParker::exit`](crate::VcpuParker::exit) if its time is up. A VM with
+/// no more vCPUs than places has no cap at all.
 #[derive(Clone)]
 pub struct RunCap {
-    /// At most this many run; the number of host CPUs is the natural choice.
-    pub running: NonZeroUsize,
-    /// How long one may run while another waits.
+    /// At most this many run; `None`: as many as there are host CPUs.
+    pub running: Option<NonZeroUsize>,
+    /// How long one may run while another waits, and how long one waits before
+    /// it does something about it.
     pub slice: Duration,
-    /// Whether the kicker gives its own place to the vCPU that it kicked when
-    /// no other is free: a directed yield.
+    /// Whether a vCPU that enters gives its own place to one that was kicked
+    /// and waits: a directed yield, for the one that enters is most likely the
+    /// kicker.
     pub hand_over: bool,
     /// Called, from a waiting vCPU's thread, for a vCPU whose time is up:
-    /// makes it leave guest mode (by a signal to its thread). Without it, a
-    /// vCPU that never exits keeps its place.
+    /// makes it leave guest mode (by a signal to its thread). Without it, one
+    /// that has waited for a slice runs beside the others, above the cap.
     pub preempt: Option<Arc<dyn Fn(ApicId) + Send + Sync>>,
 }
 
-impl RunCap {
-    /// This many at once, slices of 3 ms, and no way to preempt.
-    pub fn new(running: NonZeroUsize) -> Self {
+impl Default for RunCap {
+    /// As many as there are host CPUs, slices of 3 ms, places are handed over,
+    /// nobody is preempted.
+    fn default() -> Self {
         Self {
-            running,
+            running: None,
             slice: Duration::from_millis(3),
-            hand_over: false,
+            hand_over: true,
             preempt: None,
         }
     }

@@ -331,8 +331,14 @@ mod policies {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    fn one() -> NonZeroUsize {
-        NonZeroUsize::new(1).unwrap()
+    /// A cap with one place and nobody out of patience.
+    fn cap_of_one() -> RunCap {
+        RunCap {
+            running: Some(NonZeroUsize::MIN),
+            slice: Duration::MAX,
+            hand_over: false,
+            preempt: None,
+        }
     }
 
     /// Four vCPUs pass kicks round until `hops` are done; gives the greatest
@@ -378,12 +384,12 @@ mod policies {
         ];
         let hand_over = RunCap {
             hand_over: true,
-            ..RunCap::new(one())
+            ..cap_of_one()
         };
         let yielding = [
             Yielding::Nothing,
             Yielding::SchedYield,
-            Yielding::Cap(RunCap::new(one())),
+            Yielding::Cap(cap_of_one()),
             Yielding::Cap(hand_over),
         ];
         for polling in polling {
@@ -402,7 +408,7 @@ mod policies {
 
     #[test]
     fn no_more_run_than_the_cap_says() {
-        let cap = Yielding::Cap(RunCap::new(one()));
+        let cap = Yielding::Cap(cap_of_one());
         assert_eq!(ring(HaltScheduler::builder().yielding(cap), 2000), 1);
     }
 
@@ -419,7 +425,7 @@ mod policies {
                     told.fetch_add(1, Ordering::Relaxed);
                 }
             })),
-            ..RunCap::new(one())
+            ..cap_of_one()
         };
         let (_scheduler, mut parkers) = HaltScheduler::builder()
             .yielding(Yielding::Cap(cap))
@@ -439,10 +445,33 @@ mod policies {
         assert_eq!(hog.enter(), None);
     }
 
+    /// The same, and nobody to tell it: the one that waits runs beside it, and
+    /// the cap is back when one of them has left.
+    #[test]
+    fn a_vcpu_that_never_exits_starves_nobody() {
+        let cap = RunCap {
+            slice: Duration::from_millis(1),
+            ..cap_of_one()
+        };
+        let (scheduler, mut parkers) = HaltScheduler::builder()
+            .yielding(Yielding::Cap(cap))
+            .build(&[ApicId(0), ApicId(1)])
+            .unwrap();
+        for parker in &mut parkers {
+            assert_eq!(parker.enter(), None);
+        }
+        for parker in &mut parkers {
+            let deadline = Instant::now();
+            assert_eq!(parker.halt_until(deadline), WakeReason::TimedOut);
+        }
+        assert_eq!(parkers[0].enter(), None);
+        scheduler.kicker().stop_all();
+    }
+
     #[test]
     fn pause_and_stop_reach_those_who_wait_in_line() {
         let (scheduler, mut parkers) = HaltScheduler::builder()
-            .yielding(Yielding::Cap(RunCap::new(one())))
+            .yielding(Yielding::Cap(cap_of_one()))
             .build(&[ApicId(0), ApicId(1)])
             .unwrap();
         let kicker = scheduler.kicker();

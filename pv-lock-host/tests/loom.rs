@@ -348,7 +348,8 @@ fn one_place_for_two() {
             hand_over: true,
             // A checker has no clock.
             slice: std::time::Duration::MAX,
-            ..RunCap::new(NonZeroUsize::MIN)
+            running: Some(NonZeroUsize::MIN),
+            ..RunCap::default()
         };
         let (scheduler, mut parkers) = HaltScheduler::builder()
             .counting(false)
