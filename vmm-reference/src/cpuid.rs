@@ -1,5 +1,7 @@
 //! The CPUID a guest sees: the only file that edits it.
 
+mod topology;
+
 use cpuid_features::kvm::{read, verify, write};
 use cpuid_features::{
     HaltService, KickService, KvmFeatures, NegotiateError, Negotiated, Selection, VmmSupport,
@@ -13,6 +15,8 @@ use crate::way::{DoorKind, Halt, Way};
 const LEAF_BASIC: u32 = 0x1;
 const LEAF_TOPOLOGY: u32 = 0xb;
 const LEAF_TOPOLOGY_V2: u32 = 0x1f;
+/// Leaf 1, ECX: the local APIC's timer compares with the TSC.
+const TSC_DEADLINE: u32 = 1 << 24;
 
 /// Why no CPUID could be made for the guest.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +27,9 @@ pub enum CpuidError {
     /// A feature that was asked for can't be had.
     #[error("{0}")]
     Negotiate(NegotiateError),
+    /// More entries than KVM takes.
+    #[error("guest CPUID: {0} entries are more than KVM takes")]
+    TooMany(usize),
     /// The leaf could not be written.
     #[error("guest CPUID: {0}")]
     Write(cpuid_features::kvm::WriteError),
@@ -100,6 +107,29 @@ pub fn for_vcpu(host: &CpuId, offered: &Negotiated, apic_id: u32) -> Result<CpuI
             _ => {}
         }
     }
+    write(&mut cpuid, offered).map_err(CpuidError::Write)?;
+    Ok(cpuid)
+}
+
+/// The CPUID of the vCPU with `apic_id` of a guest that believes what it reads
+/// about its `vcpus` processors. `tsc_deadline`: KVM has that timer
+/// (KVM_CAP_TSC_DEADLINE_TIMER), which its CPUID never says.
+pub fn for_smp_vcpu(
+    host: &CpuId,
+    offered: &Negotiated,
+    apic_id: u32,
+    vcpus: u32,
+    tsc_deadline: bool,
+) -> Result<CpuId, CpuidError> {
+    let mut entries = host.as_slice().to_vec();
+    topology::describe(&mut entries, apic_id, vcpus);
+    if tsc_deadline {
+        for entry in entries.iter_mut().filter(|e| e.function == LEAF_BASIC) {
+            entry.ecx |= TSC_DEADLINE;
+        }
+    }
+    let mut cpuid =
+        CpuId::from_entries(&entries).map_err(|_| CpuidError::TooMany(entries.len()))?;
     write(&mut cpuid, offered).map_err(CpuidError::Write)?;
     Ok(cpuid)
 }

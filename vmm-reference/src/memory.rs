@@ -9,6 +9,8 @@
 //! | 0x20000 | waiter table |
 //! | 0x100000 + 0x1000 x index | result page of a vCPU |
 
+pub mod ram;
+
 use vm_memory::{
     Bytes, GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap as Mmap, VolatileSlice,
 };
@@ -78,7 +80,7 @@ pub fn build(vcpus: u32, code: &[u8]) -> Result<GuestMemory, MemoryError> {
 }
 
 /// One PML4 entry, one PDPT entry, 512 large pages.
-fn write_page_tables(memory: &GuestMemory) -> Result<(), MemoryError> {
+pub(crate) fn write_page_tables(memory: &GuestMemory) -> Result<(), MemoryError> {
     let (pdpt, pd) = (PAGE_TABLES + PAGE, PAGE_TABLES + 2 * PAGE);
     write_word(memory, PAGE_TABLES, pdpt | PRESENT_WRITABLE)?;
     write_word(memory, pdpt, pd | PRESENT_WRITABLE)?;

@@ -1,5 +1,5 @@
-//! Two uses of signals: one makes a vCPU thread leave KVM_RUN, the others ask
-//! the VMM to end.
+//! Three uses of signals: one makes a vCPU thread leave KVM_RUN, some ask the
+//! VMM to end, and SIGUSR1 asks for a line of statistics.
 
 use std::sync::OnceLock;
 
@@ -7,6 +7,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 static STOP_REQUEST: OnceLock<EventFd> = OnceLock::new();
+static STATS_REQUEST: OnceLock<EventFd> = OnceLock::new();
 
 /// Interrupting KVM_RUN needs a handler, not an action: the system call's EINTR
 /// is the effect.
@@ -20,13 +21,28 @@ extern "C" fn request_stop(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc
     }
 }
 
+/// Async-signal-safe: as above.
+extern "C" fn request_stats(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    if let Some(event) = STATS_REQUEST.get() {
+        let _ = event.write(1);
+    }
+}
+
+/// Makes the event of [`install`] readable, as SIGTERM does.
+pub fn ask_to_stop() {
+    if let Some(event) = STOP_REQUEST.get() {
+        // As in the handler.
+        let _ = event.write(1);
+    }
+}
+
 /// The signal that makes a vCPU thread leave the guest.
 pub fn vcpu_signal() -> libc::c_int {
     SIGRTMIN()
 }
 
-/// Installs the handlers, once a process. The event becomes readable on SIGINT
-/// or SIGTERM.
+/// Installs the handlers, once a process. The event becomes readable on SIGINT,
+/// SIGTERM or SIGHUP.
 pub fn install() -> std::io::Result<&'static EventFd> {
     if let Some(event) = STOP_REQUEST.get() {
         return Ok(event);
@@ -34,8 +50,20 @@ pub fn install() -> std::io::Result<&'static EventFd> {
     let event = EventFd::new(EFD_NONBLOCK)?;
     let event = STOP_REQUEST.get_or_init(|| event);
     register_signal_handler(vcpu_signal(), leave_guest)?;
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         register_signal_handler(signal, request_stop)?;
     }
+    Ok(event)
+}
+
+/// Installs the handler of SIGUSR1, once a process. The event becomes readable
+/// on that signal.
+pub fn install_stats() -> std::io::Result<&'static EventFd> {
+    if let Some(event) = STATS_REQUEST.get() {
+        return Ok(event);
+    }
+    let event = EventFd::new(EFD_NONBLOCK)?;
+    let event = STATS_REQUEST.get_or_init(|| event);
+    register_signal_handler(libc::SIGUSR1, request_stats)?;
     Ok(event)
 }

@@ -11,10 +11,12 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use hypercall_abi::{Enforcement, dispatch};
 use pv_lock_host::{Resumed, VcpuParker, WakeReason};
 
+use crate::backend::registers::Registers;
 use crate::backend::{BackendError, VcpuBackend};
 use crate::devices::{Bus, BusEvent};
 use crate::door::{self, Door};
@@ -27,10 +29,43 @@ pub enum Ended {
     ExitPort(u8),
     /// The VMM stopped it.
     Stopped,
-    /// Triple fault: on a PC, a reset.
-    TripleFault,
+    /// The guest reset the machine.
+    Reset,
+    /// The guest turned the machine off.
+    PowerOff,
+    /// Triple fault, with the registers where there are any.
+    TripleFault(Option<Box<Registers>>),
     /// It can't go on.
-    Failed(BackendError),
+    Failed(BackendError, Option<Box<Registers>>),
+}
+
+/// Where a vCPU's thread is, for others to see.
+#[derive(Debug, Default)]
+pub struct Whereabouts(AtomicU8);
+
+impl Whereabouts {
+    const PAUSED: u8 = 1;
+    const ENDED: u8 = 2;
+
+    fn set(&self, value: u8) {
+        // Release, with the Acquire below: who sees a vCPU paused sees what its
+        // guest wrote before.
+        self.0.store(value, Ordering::Release);
+    }
+
+    /// It runs no guest code: paused, or at its end.
+    pub fn is_quiet(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+
+    /// For a person.
+    pub fn name(&self) -> &'static str {
+        match self.0.load(Ordering::Acquire) {
+            Self::PAUSED => "paused",
+            Self::ENDED => "ended",
+            _ => "running",
+        }
+    }
 }
 
 /// One vCPU with all that its thread needs.
@@ -43,6 +78,7 @@ pub struct Vcpu<B> {
     /// answered -KVM_ENOSYS, unless this is off.
     enforcement: Enforcement,
     bus: Arc<Bus>,
+    whereabouts: Arc<Whereabouts>,
 }
 
 enum State {
@@ -67,7 +103,13 @@ impl<B: VcpuBackend> Vcpu<B> {
             calls,
             enforcement,
             bus,
+            whereabouts: Arc::default(),
         }
+    }
+
+    /// Where its thread is.
+    pub fn whereabouts(&self) -> Arc<Whereabouts> {
+        Arc::clone(&self.whereabouts)
     }
 
     /// The APIC ID that a kick for this vCPU names.
@@ -83,7 +125,10 @@ impl<B: VcpuBackend> Vcpu<B> {
                 State::Running => self.running(),
                 State::Halted => self.halted(),
                 State::Paused => self.paused(),
-                State::Finished(ended) => return ended,
+                State::Finished(ended) => {
+                    self.whereabouts.set(Whereabouts::ENDED);
+                    return ended;
+                }
             }
         }
     }
@@ -110,8 +155,12 @@ impl<B: VcpuBackend> Vcpu<B> {
                 Ok(Door::Bus(BusEvent::Exit(value))) => {
                     return State::Finished(Ended::ExitPort(value));
                 }
-                Ok(Door::Shutdown) => return State::Finished(Ended::TripleFault),
-                Err(e) => return State::Finished(Ended::Failed(e)),
+                Ok(Door::Bus(BusEvent::Reset)) => return State::Finished(Ended::Reset),
+                Ok(Door::Bus(BusEvent::PowerOff)) => return State::Finished(Ended::PowerOff),
+                Ok(Door::Shutdown) => {
+                    return State::Finished(Ended::TripleFault(self.registers()));
+                }
+                Err(e) => return State::Finished(Ended::Failed(e, self.registers())),
             }
         }
     }
@@ -127,10 +176,17 @@ impl<B: VcpuBackend> Vcpu<B> {
 
     /// Paused ---- resume ----> Running
     fn paused(&mut self) -> State {
-        match self.parker.wait_resumed() {
+        self.whereabouts.set(Whereabouts::PAUSED);
+        let resumed = self.parker.wait_resumed();
+        self.whereabouts.set(0);
+        match resumed {
             Resumed::Stopped => State::Finished(Ended::Stopped),
             Resumed::Running => State::Running,
             Resumed::Halted => State::Halted,
         }
+    }
+
+    fn registers(&self) -> Option<Box<Registers>> {
+        self.backend.registers().map(Box::new)
     }
 }

@@ -70,6 +70,11 @@ impl KvmVm {
         })
     }
 
+    /// Its ioctls.
+    pub fn fd(&self) -> &VmFd {
+        &self.fd
+    }
+
     /// Its interrupt controller.
     pub fn irqchip(&self) -> Irqchip {
         match self.setup.way.halt {

@@ -1,12 +1,13 @@
 //! A VM's threads and the loop that watches them.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use event_manager::{
-    EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps as _,
+    EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps as _,
 };
 use pv_lock_host::Kicker;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -14,13 +15,16 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::backend::VcpuBackend;
 use crate::nudge::Nudger;
 use crate::signals;
-use crate::vcpu::{Ended, Vcpu};
+use crate::vcpu::{Ended, Vcpu, Whereabouts};
 
 /// How long an ordered stop may take before a vCPU is given up.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// A signal that arrives between a vCPU's look at its slot and KVM_RUN has no
 /// effect: it is sent again after this time.
 const NUDGE_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How long a pause may take to reach every vCPU.
+const PAUSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why the VM's threads could not be started, watched or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,8 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> VmmError {
 pub enum Waited {
     /// Every vCPU has ended.
     AllEnded,
+    /// At least one vCPU has ended.
+    Ended,
     /// At least one vCPU failed.
     Failed,
     /// The deadline came.
@@ -61,13 +67,12 @@ pub enum Waited {
     Interrupted,
 }
 
-/// What the loop watches.
+/// What the loop watches for itself.
 #[derive(Debug)]
 struct Watch {
     vcpu_ended: EventFd,
     stop_request: &'static EventFd,
-    ended: bool,
-    stop: bool,
+    stop: Arc<AtomicBool>,
 }
 
 impl MutEventSubscriber for Watch {
@@ -80,9 +85,60 @@ impl MutEventSubscriber for Watch {
     }
 
     fn process(&mut self, _events: Events, _ops: &mut EventOps) {
-        // An empty event reads as EAGAIN: not the one that fired.
-        self.ended |= self.vcpu_ended.read().is_ok();
-        self.stop |= self.stop_request.read().is_ok();
+        // An empty event reads as EAGAIN: not the one that fired. A vCPU's end
+        // only wakes the loop, which then looks for reports.
+        let _ = self.vcpu_ended.read();
+        if self.stop_request.read().is_ok() {
+            // Relaxed: set and read by the thread that runs the loop.
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Pauses, resumes and stops a running VM; for its loop's subscribers.
+#[derive(Clone, Debug)]
+pub struct VmHandle {
+    kicker: Kicker,
+    nudger: Nudger,
+    whereabouts: Vec<Arc<Whereabouts>>,
+}
+
+impl VmHandle {
+    /// Pauses every vCPU; returns when none runs guest code any more. The index
+    /// of one that does after a second is the error.
+    pub fn pause(&self) -> Result<(), usize> {
+        self.kicker.pause_all();
+        let limit = Instant::now() + PAUSE_LIMIT;
+        loop {
+            let mut running = (0..)
+                .zip(&self.whereabouts)
+                .filter(|(_, place)| !place.is_quiet())
+                .map(|(index, _)| index)
+                .peekable();
+            let Some(&first) = running.peek() else {
+                return Ok(());
+            };
+            if Instant::now() > limit {
+                return Err(first);
+            }
+            running.for_each(|index| self.nudger.nudge(index));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.kicker.resume_all();
+    }
+
+    /// Asks the VM's loop to end the VM, as SIGTERM does.
+    pub fn ask_to_stop(&self) {
+        signals::ask_to_stop();
+    }
+
+    /// `running`, `paused` or `ended`, a word a vCPU.
+    pub fn states(&self) -> Vec<&'static str> {
+        self.whereabouts.iter().map(|w| w.name()).collect()
     }
 }
 
@@ -90,10 +146,9 @@ impl MutEventSubscriber for Watch {
 pub struct Vmm {
     ended: Vec<Option<Ended>>,
     reports: Receiver<(usize, Ended)>,
-    kicker: Kicker,
-    nudger: Nudger,
-    events: EventManager<Watch>,
-    watch: SubscriberId,
+    handle: VmHandle,
+    events: EventManager<Box<dyn MutEventSubscriber>>,
+    stop: Arc<AtomicBool>,
     started: Instant,
 }
 
@@ -114,21 +169,25 @@ impl Vmm {
     ) -> Result<Self, VmmError> {
         let stop_request = signals::install().map_err(system("install signal handlers"))?;
         let event = EventFd::new(EFD_NONBLOCK).map_err(system("make an event"))?;
-        let mut events = EventManager::new()?;
+        let mut events = EventManager::<Box<dyn MutEventSubscriber>>::new()?;
         let (report, reports) = channel();
         let gate = Arc::new(Barrier::new(vcpus.len() + 1));
+        let stop = Arc::new(AtomicBool::new(false));
+        events.add_subscriber(Box::new(Watch {
+            vcpu_ended: event.try_clone().map_err(system("copy an event"))?,
+            stop_request,
+            stop: Arc::clone(&stop),
+        }));
         let mut vmm = Self {
             ended: vcpus.iter().map(|_| None).collect(),
             reports,
-            kicker,
-            nudger,
-            watch: events.add_subscriber(Watch {
-                vcpu_ended: event.try_clone().map_err(system("copy an event"))?,
-                stop_request,
-                ended: false,
-                stop: false,
-            }),
+            handle: VmHandle {
+                kicker,
+                nudger,
+                whereabouts: vcpus.iter().map(Vcpu::whereabouts).collect(),
+            },
             events,
+            stop,
             started: Instant::now(),
         };
         let mut threads = Vec::with_capacity(vcpus.len());
@@ -147,7 +206,7 @@ impl Vmm {
                 .map_err(system("start a vCPU thread"))?;
             threads.push(thread);
         }
-        vmm.nudger.attach(threads);
+        vmm.handle.nudger.attach(threads);
         gate.wait();
         vmm.started = Instant::now();
         Ok(vmm)
@@ -160,46 +219,69 @@ impl Vmm {
 
     /// The scheduler's shared half.
     pub fn kicker(&self) -> &Kicker {
-        &self.kicker
+        &self.handle.kicker
     }
 
-    /// Orders every vCPU out of the guest, and keeps it out. It may still run
-    /// for a moment: a signal that comes before KVM_RUN is lost on it.
-    pub fn pause(&self) {
-        self.kicker.pause_all();
-        self.nudge_running();
+    /// For those who pause, resume or stop the VM while its loop runs.
+    pub fn handle(&self) -> VmHandle {
+        self.handle.clone()
     }
 
-    /// Ends a pause.
-    pub fn resume(&self) {
-        self.kicker.resume_all();
+    /// Adds a subscriber to the loop: it is called while [`Vmm::wait`] or
+    /// [`Vmm::wait_first`] waits.
+    pub fn subscribe(&mut self, subscriber: Box<dyn MutEventSubscriber>) {
+        self.events.add_subscriber(subscriber);
     }
 
     /// Watches until every vCPU has ended, one failed, `deadline` or a request
     /// to stop.
     pub fn wait(&mut self, deadline: Instant) -> Result<Waited, VmmError> {
+        self.wait_until(Some(deadline), |ended| {
+            let failed =
+                |e: &Option<Ended>| matches!(e, Some(Ended::Failed(..) | Ended::TripleFault(_)));
+            if ended.iter().any(failed) {
+                Some(Waited::Failed)
+            } else {
+                let all = ended.iter().all(Option::is_some);
+                all.then_some(Waited::AllEnded)
+            }
+        })
+    }
+
+    /// Watches until any vCPU has ended or a request to stop: the way of a
+    /// guest that ends as a whole.
+    pub fn wait_first(&mut self) -> Result<Waited, VmmError> {
+        self.wait_until(None, |ended| {
+            let any = ended.iter().any(Option::is_some);
+            any.then_some(Waited::Ended)
+        })
+    }
+
+    fn wait_until(
+        &mut self,
+        deadline: Option<Instant>,
+        done: impl Fn(&[Option<Ended>]) -> Option<Waited>,
+    ) -> Result<Waited, VmmError> {
         loop {
             self.collect();
-            if self
-                .ended
-                .iter()
-                .any(|e| matches!(e, Some(Ended::Failed(_) | Ended::TripleFault)))
-            {
-                return Ok(Waited::Failed);
+            if let Some(waited) = done(&self.ended) {
+                return Ok(waited);
             }
-            if self.ended.iter().all(Option::is_some) {
-                return Ok(Waited::AllEnded);
-            }
-            let watch = self.events.subscriber_mut(self.watch)?;
-            if std::mem::take(&mut watch.stop) {
+            // Relaxed: set by this thread, in the loop below.
+            if self.stop.swap(false, Ordering::Relaxed) {
                 return Ok(Waited::Interrupted);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(Waited::Deadline);
-            }
-            // Rounded up: a wait of 0 ms would spin through the last one.
-            let ms = i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
+            let ms = match deadline {
+                None => -1,
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Ok(Waited::Deadline);
+                    }
+                    // Rounded up: a wait of 0 ms would spin through the last one.
+                    i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX)
+                }
+            };
             self.events.run_with_timeout(ms)?;
         }
     }
@@ -215,7 +297,7 @@ impl Vmm {
     /// Stops what still runs and returns how each vCPU ended. Bounded: a thread
     /// that does not come back is an error, not a wait.
     pub fn stop(mut self) -> Result<Vec<Ended>, VmmError> {
-        self.kicker.stop_all();
+        self.handle.kicker.stop_all();
         let limit = Instant::now() + STOP_LIMIT;
         loop {
             self.collect();
@@ -232,14 +314,14 @@ impl Vmm {
                 *slot = Some(ended);
             }
         }
-        self.nudger.wait_gone(STOP_LIMIT);
+        self.handle.nudger.wait_gone(STOP_LIMIT);
         Ok(self.ended.into_iter().flatten().collect())
     }
 
     fn nudge_running(&self) {
         for (index, ended) in self.ended.iter().enumerate() {
             if ended.is_none() {
-                self.nudger.nudge(index);
+                self.handle.nudger.nudge(index);
             }
         }
     }

@@ -179,13 +179,13 @@ fn ends_of_the_guest_end_the_loop() {
     let run = |step| fixture(vec![step], KvmFeatures::PV_UNHALT).vcpu.run();
     assert!(matches!(
         run(Step::Leave(Exit::Shutdown)),
-        Ended::TripleFault
+        Ended::TripleFault(_)
     ));
     assert!(matches!(
         run(Step::Leave(Exit::Interrupted)),
         Ended::ExitPort(0)
     ));
-    let Ended::Failed(e) = run(Step::Fail) else {
+    let Ended::Failed(e, _) = run(Step::Fail) else {
         panic!("an error ends it")
     };
     assert_eq!(e.to_string(), "KVM_RUN: Bad address (os error 14)");

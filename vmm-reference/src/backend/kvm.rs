@@ -16,6 +16,7 @@ use kvm_bindings::{
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
+use super::registers::Registers;
 use super::{BackendError, Exit, VcpuBackend, Via, xen};
 use crate::devices::Bus;
 use crate::memory::GuestMemory;
@@ -226,5 +227,10 @@ impl VcpuBackend for KvmVcpu {
             // No such vCPU is KVM's.
             Via::Hosted => {}
         }
+    }
+
+    fn registers(&self) -> Option<Registers> {
+        let (regs, sregs) = (self.fd.get_regs().ok()?, self.fd.get_sregs().ok()?);
+        Some(Registers { regs, sregs })
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod hosted;
 pub mod kvm;
+pub mod registers;
 pub mod state;
 pub mod xen;
 
@@ -93,4 +94,9 @@ pub trait VcpuBackend: Send + 'static {
 
     /// Puts the result of the hypercall that the last exit was into RAX.
     fn set_result(&mut self, rax: u64);
+
+    /// What the vCPU was doing, where that can be told.
+    fn registers(&self) -> Option<registers::Registers> {
+        None
+    }
 }

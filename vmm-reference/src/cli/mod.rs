@@ -5,6 +5,7 @@ mod bench;
 mod conformance;
 mod demo;
 mod probe;
+mod run;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ enum Command {
     Conformance(conformance::ConformanceArgs),
     Demo(demo::DemoArgs),
     Probe(probe::ProbeArgs),
+    Run(run::RunArgs),
 }
 
 /// Ended by SIGINT or SIGTERM, as a shell reports it.
@@ -55,6 +57,7 @@ impl Cli {
             Command::Conformance(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Probe(args) => args.run(),
+            Command::Run(args) => args.run(),
         };
         result.unwrap_or_else(|e| {
             eprintln!("vmm-reference: {e}");

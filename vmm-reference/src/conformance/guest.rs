@@ -210,9 +210,11 @@ impl Run {
                 Step::PauseUntil(word, value) => {
                     let mut go_on = true;
                     while go_on && !self.reached(word, value)? {
-                        self.vmm.pause();
+                        self.vmm.handle().pause().map_err(|vcpu| {
+                            failed(format!("vCPU {vcpu} is not paused after a second"))
+                        })?;
                         go_on = self.goes_on(PAUSE)?;
-                        self.vmm.resume();
+                        self.vmm.handle().resume();
                         go_on &= self.goes_on(PAUSE)?;
                     }
                 }
@@ -220,7 +222,7 @@ impl Run {
         }
         match self.vmm.wait(self.deadline).map_err(failed)? {
             Waited::Interrupted => Err(RunError::Interrupted),
-            Waited::AllEnded | Waited::Failed | Waited::Deadline => Ok(()),
+            Waited::AllEnded | Waited::Ended | Waited::Failed | Waited::Deadline => Ok(()),
         }
     }
 
@@ -236,7 +238,7 @@ impl Run {
         let until = Instant::now() + time;
         match self.vmm.wait(until.min(self.deadline)).map_err(failed)? {
             Waited::Deadline => Ok(Instant::now() < self.deadline),
-            Waited::AllEnded | Waited::Failed => Ok(false),
+            Waited::AllEnded | Waited::Ended | Waited::Failed => Ok(false),
             Waited::Interrupted => Err(RunError::Interrupted),
         }
     }
@@ -313,8 +315,11 @@ fn check(plan: &Plan, memory: &GuestMemory, ends: &[Ended]) -> Result<(), String
                 return Err(stuck(vcpu, at, ops));
             }
             Ended::ExitPort(value) => return Err(format!("vCPU {vcpu} ended with {value}")),
-            Ended::TripleFault => return Err(format!("vCPU {vcpu}: triple fault")),
-            Ended::Failed(e) => return Err(format!("vCPU {vcpu}: {e}")),
+            Ended::Reset | Ended::PowerOff => {
+                return Err(format!("vCPU {vcpu} reset the machine or turned it off"));
+            }
+            Ended::TripleFault(_) => return Err(format!("vCPU {vcpu}: triple fault")),
+            Ended::Failed(e, _) => return Err(format!("vCPU {vcpu}: {e}")),
         }
         let clobbered = read(vcpu, result::CLOBBERED)?;
         if clobbered != 0 {

@@ -276,8 +276,9 @@ fn check_ends(ends: &[Ended]) -> Result<(), CellError> {
         let reason = match ended {
             Ended::ExitPort(0) | Ended::Stopped => continue,
             Ended::ExitPort(value) => format!("the guest gave up with code {value}"),
-            Ended::TripleFault => "triple fault".to_string(),
-            Ended::Failed(e) => e.to_string(),
+            Ended::TripleFault(_) => "triple fault".to_string(),
+            Ended::Failed(e, _) => e.to_string(),
+            Ended::Reset | Ended::PowerOff => "the guest turned the machine off".to_string(),
         };
         return Err(CellError::Vcpu { index, reason });
     }

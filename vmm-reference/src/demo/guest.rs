@@ -136,7 +136,7 @@ impl Guest {
         };
         let nudger = Nudger::by_flag(flags.clone());
         let (scheduler, parkers) = policy
-            .builder(&nudger)
+            .builder()
             .build(&ids)
             .map_err(GuestError::Scheduler)?;
         let parts = Parts {

@@ -12,19 +12,14 @@ pub mod report;
 pub mod ways;
 
 use std::io::{IsTerminal as _, Write as _};
-use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cpuid_features::{KvmFeatures, Negotiated, Selection};
 use kvm_bindings::CpuId;
 use kvm_ioctls::Kvm;
-use pv_lock_host::{
-    AdaptivePolling, ApicId, HaltScheduler, Polling, RunCap, SchedulerBuilder, Yielding,
-};
+use pv_lock_host::{AdaptivePolling, HaltScheduler, Polling, RunCap, SchedulerBuilder, Yielding};
 
 use crate::host::{self, HostError};
-use crate::nudge::Nudger;
 use crate::probe::{self, Doors, ProbeError};
 use crate::way::Way;
 use crate::{cpuid, memory};
@@ -79,9 +74,8 @@ pub enum YieldChoice {
     Nothing,
     /// The kicker's thread yields its CPU.
     Sched,
-    /// As many vCPUs run as there are host CPUs, a kicked one next.
-    Cap,
-    /// The same, and the kicker gives its own place to the vCPU it kicked.
+    /// As many vCPUs run as there are host CPUs; the kicker gives its own place
+    /// to the vCPU it kicked.
     HandOver,
 }
 
@@ -115,31 +109,14 @@ impl Default for Policy {
     }
 }
 
-/// How long a vCPU runs while others of its VM wait for a place: long beside a
-/// hand-over, short beside what a person notices.
-const SLICE: Duration = Duration::from_millis(6);
-
 impl Policy {
-    /// A scheduler's builder with these policies; `nudger` ends slices.
-    pub fn builder(self, nudger: &Nudger) -> SchedulerBuilder {
-        let cpus = NonZeroUsize::new(host::cpus()).unwrap_or(NonZeroUsize::MIN);
-        let cap = |hand_over| {
-            let mut cap = RunCap::new(cpus);
-            cap.hand_over = hand_over;
-            cap.slice = SLICE;
-            let nudger = nudger.clone();
-            // The demo's APIC IDs are the vCPUs' indices.
-            cap.preempt = Some(Arc::new(move |id: ApicId| {
-                nudger.nudge(usize::try_from(id.0).unwrap_or(usize::MAX));
-            }));
-            Yielding::Cap(cap)
-        };
+    /// A scheduler's builder with these policies.
+    pub fn builder(self) -> SchedulerBuilder {
         HaltScheduler::builder()
             .yielding(match self.yielding {
                 YieldChoice::Nothing => Yielding::Nothing,
                 YieldChoice::Sched => Yielding::SchedYield,
-                YieldChoice::Cap => cap(false),
-                YieldChoice::HandOver => cap(true),
+                YieldChoice::HandOver => Yielding::Cap(RunCap::default()),
             })
             .polling(match self.polling {
                 PollChoice::Off => Polling::Off,

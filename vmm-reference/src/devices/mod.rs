@@ -3,7 +3,15 @@
 //! A guest can touch any port and any hole in its memory: what nothing answers
 //! reads as all ones, swallows writes and is counted, never an error.
 
+pub mod i8042;
+pub mod output;
+pub mod pm;
+pub mod serial;
+
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use pm::PowerManagement;
+use serial::Com1;
 
 /// Writing value `v` here ends the VM with status `(v << 1) | 1`, as QEMU's
 /// isa-debug-exit does.
@@ -14,30 +22,73 @@ pub const EXIT_PORT: u8 = 0xf4;
 pub enum BusEvent {
     /// A write of this value to [`EXIT_PORT`].
     Exit(u8),
+    /// Reset by the keyboard controller or the ACPI reset register.
+    Reset,
+    /// Off, by ACPI.
+    PowerOff,
+}
+
+/// The devices of a PC.
+#[derive(Debug)]
+struct Pc {
+    com1: Com1,
+    pm: PowerManagement,
 }
 
 /// All devices of a VM; shared by its vCPUs.
 #[derive(Debug, Default)]
 pub struct Bus {
+    pc: Option<Pc>,
     unclaimed: AtomicU64,
 }
 
 impl Bus {
-    /// `out` of `data` to `port`.
-    pub fn pio_write(&self, port: u16, data: &[u8]) -> Option<BusEvent> {
-        match (port, data.first()) {
-            (p, Some(&value)) if p == u16::from(EXIT_PORT) => Some(BusEvent::Exit(value)),
-            _ => {
-                self.unclaimed();
-                None
-            }
+    /// The devices of a PC: `com1`, the keyboard controller's reset, ACPI's
+    /// power ports. The default bus has the exit port only.
+    pub fn pc(com1: Com1) -> Self {
+        Self {
+            pc: Some(Pc {
+                com1,
+                pm: PowerManagement::new(),
+            }),
+            unclaimed: AtomicU64::new(0),
         }
     }
 
+    /// `out` of `data` to `port`.
+    pub fn pio_write(&self, port: u16, data: &[u8]) -> Option<BusEvent> {
+        let Some(&value) = data.first() else {
+            self.unclaimed();
+            return None;
+        };
+        if port == u16::from(EXIT_PORT) {
+            return Some(BusEvent::Exit(value));
+        }
+        match &self.pc {
+            Some(pc) if Com1::claims(port) => pc.com1.write(port, value),
+            Some(pc) if PowerManagement::claims(port) => {
+                return pc.pm.write(port, data).then_some(BusEvent::PowerOff);
+            }
+            Some(_) if matches!(port, i8042::DATA | i8042::COMMAND) => {
+                return i8042::write(port, value).then_some(BusEvent::Reset);
+            }
+            _ => self.unclaimed(),
+        }
+        None
+    }
+
     /// `in` from `port`.
-    pub fn pio_read(&self, _port: u16, data: &mut [u8]) {
-        self.unclaimed();
+    pub fn pio_read(&self, port: u16, data: &mut [u8]) {
         data.fill(0xff);
+        let byte = match &self.pc {
+            Some(pc) if Com1::claims(port) => pc.com1.read(port),
+            Some(_) if matches!(port, i8042::DATA | i8042::COMMAND) => i8042::read(),
+            Some(pc) if PowerManagement::claims(port) => return pc.pm.read(port, data),
+            _ => return self.unclaimed(),
+        };
+        if let Some(to) = data.first_mut() {
+            *to = byte;
+        }
     }
 
     /// A store outside guest memory.
@@ -66,6 +117,7 @@ impl Bus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn only_the_exit_port_asks_for_anything() {
@@ -87,5 +139,44 @@ mod tests {
         data.fill(0);
         bus.mmio_read(0xfee0_0000, &mut data);
         assert_eq!(data, [0xff; 8]);
+    }
+
+    #[test]
+    fn a_pc_resets_and_turns_off() {
+        let output = output::Output::to(std::io::sink()).unwrap();
+        let bus = Bus::pc(Com1::new(output.clone()).unwrap());
+        assert_eq!(bus.pio_write(0x64, &[0xfe]), Some(BusEvent::Reset));
+        assert_eq!(bus.pio_write(0x60, &[0xfe]), None, "data, no command");
+        let off = 0x3400u16.to_le_bytes();
+        assert_eq!(bus.pio_write(0x604, &off), Some(BusEvent::PowerOff));
+        assert_eq!(bus.unclaimed_accesses(), 0);
+        let mut status = [0xff];
+        bus.pio_read(0x64, &mut status);
+        assert_eq!(status, [0], "the controller is ready for a command");
+        output.close();
+    }
+
+    #[test]
+    fn what_com1_is_given_comes_out() {
+        let (send, receive) = std::sync::mpsc::channel::<Vec<u8>>();
+        struct Tell(std::sync::mpsc::Sender<Vec<u8>>);
+        impl std::io::Write for Tell {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.send(bytes.to_vec()).unwrap();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let output = output::Output::to(Tell(send)).unwrap();
+        let bus = Bus::pc(Com1::new(output.clone()).unwrap());
+        for byte in b"hello" {
+            bus.pio_write(0x3f8, &[*byte]);
+        }
+        output.flush_within(Duration::from_secs(60));
+        output.close();
+        let all: Vec<u8> = receive.iter().flatten().collect();
+        assert_eq!(all, b"hello");
     }
 }

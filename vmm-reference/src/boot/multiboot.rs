@@ -1,0 +1,387 @@
+//! Multiboot 1 (the GNU Multiboot Specification 0.6.96): ELF files, and flat
+//! images that say in their header where they go. One module.
+//!
+//! [`plan`] reads the file and decides; nothing of the guest is touched before
+//! all of it is known to be sound.
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use vm_memory::{Bytes as _, GuestAddress};
+
+use super::format::{half, word};
+use super::{BootError, BootSource, CMDLINE, Entry, INFO, Image, LISTS, Place};
+use crate::memory::GuestMemory;
+use crate::memory::ram::{HIGH_RAM_START, LOW_RAM_END, RamLayout};
+
+/// In EAX when the kernel starts.
+const LOADER_MAGIC: u32 = 0x2bad_b002;
+/// Header flags 0 to 15 are demands. Known: 0, modules on pages; 1, memory
+/// information; 2, a video mode, which no multiboot loader without a screen
+/// gives, and which kernels take as a wish.
+const KNOWN_DEMANDS: u32 = 0b111;
+const DEMANDS: u32 = 0xffff;
+/// The header says where the image goes: no ELF file.
+const FLAT: u32 = 1 << 16;
+
+/// Information: what of it is valid.
+const INFO_MEMORY: u32 = 1 << 0;
+const INFO_CMDLINE: u32 = 1 << 2;
+const INFO_MODULES: u32 = 1 << 3;
+const INFO_MEMORY_MAP: u32 = 1 << 6;
+const INFO_LOADER_NAME: u32 = 1 << 9;
+/// Bytes of the information as of version 0.6.96.
+const INFO_BYTES: usize = 116;
+/// In the page of lists.
+const MODULE_LIST: u64 = LISTS + 0x800;
+const LOADER_NAME: u64 = LISTS + 0x900;
+/// A memory map entry, without its own size.
+const MAP_ENTRY_BYTES: u32 = 20;
+
+const ELF_PT_LOAD: u32 = 1;
+const ELF_MACHINE_386: u16 = 3;
+const ELF_MACHINE_X86_64: u16 = 62;
+
+/// What is wrong with a multiboot kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MultibootError {
+    /// Flags that this loader does not know.
+    #[error("its multiboot header demands what this loader does not know, flags {0:#x}")]
+    Demands(u32),
+    /// A field, a header or a segment that should be there is not.
+    #[error("the file ends in its {0}")]
+    Truncated(&'static str),
+    /// The addresses in the header contradict each other.
+    #[error("the addresses in its multiboot header make no sense")]
+    Addresses,
+    /// It has no addresses, and is no ELF file either.
+    #[error("its multiboot header has no load addresses, and it is no ELF file for x86")]
+    NotElf,
+    /// Nothing to load.
+    #[error("no segment to load")]
+    NoSegment,
+    /// A segment that lies where it can't.
+    #[error("a segment at {start:#x} to {end:#x}, and RAM for it is at {from:#x} to {to:#x}")]
+    Place {
+        /// First address.
+        start: u64,
+        /// Address behind it.
+        end: u64,
+        /// Where RAM for kernels begins.
+        from: u64,
+        /// Where it ends.
+        to: u64,
+    },
+    /// An entry point that is in no segment.
+    #[error("its entry point {0:#x} is in no segment")]
+    EntryPoint(u64),
+}
+
+/// A part of the file and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Offset in the file.
+    pub offset: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Guest physical address.
+    pub gpa: u64,
+    /// Bytes of memory, at least `file_bytes`: the rest is zero.
+    pub memory_bytes: u64,
+}
+
+impl Segment {
+    fn end(&self) -> u64 {
+        self.gpa.saturating_add(self.memory_bytes)
+    }
+}
+
+/// Where everything of a kernel goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Its parts.
+    pub segments: Vec<Segment>,
+    /// Where it starts.
+    pub entry: u32,
+    /// Behind its last byte of memory.
+    pub end: u64,
+}
+
+/// Reads the multiboot header at `header` of the file `image` and decides where
+/// its parts go. RAM for it ends at `ram_end`.
+///
+/// # Errors
+/// Whatever the file says, an error or a plan that fits.
+pub fn plan(image: &[u8], header: usize, ram_end: u64) -> Result<Plan, MultibootError> {
+    let field = |i: usize| {
+        header
+            .checked_add(4 * i)
+            .and_then(|offset| word(image, offset))
+            .ok_or(MultibootError::Truncated("multiboot header"))
+    };
+    let flags = field(1)?;
+    let unknown = flags & DEMANDS & !KNOWN_DEMANDS;
+    if unknown != 0 {
+        return Err(MultibootError::Demands(unknown));
+    }
+    let (segments, entry) = if flags & FLAT != 0 {
+        let addresses = [field(3)?, field(4)?, field(5)?, field(6)?, field(7)?];
+        flat(image.len() as u64, header as u64, addresses)?
+    } else {
+        elf(image)?
+    };
+    for segment in &segments {
+        let end = segment.offset.checked_add(segment.file_bytes);
+        if end.is_none_or(|end| end > image.len() as u64) {
+            return Err(MultibootError::Truncated("segments"));
+        }
+        if segment.gpa < HIGH_RAM_START || segment.end() > ram_end {
+            return Err(MultibootError::Place {
+                start: segment.gpa,
+                end: segment.end(),
+                from: HIGH_RAM_START,
+                to: ram_end,
+            });
+        }
+    }
+    let end = segments
+        .iter()
+        .map(Segment::end)
+        .max()
+        .ok_or(MultibootError::NoSegment)?;
+    let inside = |s: &Segment| (s.gpa..s.end()).contains(&entry);
+    let entry = match u32::try_from(entry) {
+        Ok(entry) if segments.iter().any(inside) => entry,
+        _ => return Err(MultibootError::EntryPoint(entry)),
+    };
+    Ok(Plan {
+        segments,
+        entry,
+        end,
+    })
+}
+
+/// By header_addr, load_addr, load_end_addr, bss_end_addr and entry_addr.
+fn flat(
+    file_bytes: u64,
+    header: u64,
+    addresses: [u32; 5],
+) -> Result<(Vec<Segment>, u64), MultibootError> {
+    let [header_addr, load, load_end, bss_end, entry] = addresses.map(u64::from);
+    // The header's own place in memory tells where the file begins there.
+    let before_header = header_addr
+        .checked_sub(load)
+        .ok_or(MultibootError::Addresses)?;
+    let offset = header
+        .checked_sub(before_header)
+        .ok_or(MultibootError::Addresses)?;
+    let bytes = match load_end {
+        0 => file_bytes.checked_sub(offset),
+        end => end.checked_sub(load),
+    }
+    .ok_or(MultibootError::Addresses)?;
+    let memory_bytes = match bss_end {
+        0 => bytes,
+        end => end
+            .checked_sub(load)
+            .filter(|&all| all >= bytes)
+            .ok_or(MultibootError::Addresses)?,
+    };
+    let segment = Segment {
+        offset,
+        file_bytes: bytes,
+        gpa: load,
+        memory_bytes,
+    };
+    Ok((vec![segment], entry))
+}
+
+/// What of an ELF program header matters.
+struct ProgramHeader {
+    kind: u32,
+    segment: Segment,
+    virtual_address: u64,
+}
+
+/// By the program headers of a 32-bit or 64-bit ELF file.
+fn elf(image: &[u8]) -> Result<(Vec<Segment>, u64), MultibootError> {
+    const HEADER: MultibootError = MultibootError::Truncated("ELF header");
+    let machine = half(image, 18);
+    let wide = match (image.get(..6), machine) {
+        (Some(b"\x7fELF\x01\x01"), Some(ELF_MACHINE_386)) => false,
+        (Some(b"\x7fELF\x02\x01"), Some(ELF_MACHINE_X86_64)) => true,
+        _ => return Err(MultibootError::NotElf),
+    };
+    let (entry, table, size, count) = if wide {
+        (
+            double(image, 24),
+            double(image, 32),
+            half(image, 54),
+            half(image, 56),
+        )
+    } else {
+        let wide_word = |offset| word(image, offset).map(u64::from);
+        (
+            wide_word(24),
+            wide_word(28),
+            half(image, 42),
+            half(image, 44),
+        )
+    };
+    let (Some(entry), Some(table), Some(size), Some(count)) = (entry, table, size, count) else {
+        return Err(HEADER);
+    };
+    let mut segments = Vec::new();
+    let mut physical_entry = entry;
+    for i in 0..u64::from(count) {
+        let header = u64::from(size)
+            .checked_mul(i)
+            .and_then(|offset| table.checked_add(offset))
+            .and_then(|offset| usize::try_from(offset).ok())
+            .and_then(|offset| program_header(image, offset, wide))
+            .ok_or(MultibootError::Truncated("program headers"))?;
+        let segment = header.segment;
+        if header.kind != ELF_PT_LOAD || segment.memory_bytes == 0 {
+            continue;
+        }
+        if segment.memory_bytes < segment.file_bytes {
+            return Err(MultibootError::Truncated("segments"));
+        }
+        // An entry point is a virtual address; there is no paging yet.
+        if let Some(offset) = entry.checked_sub(header.virtual_address)
+            && offset < segment.memory_bytes
+        {
+            physical_entry = segment.gpa.saturating_add(offset);
+        }
+        segments.push(segment);
+    }
+    Ok((segments, physical_entry))
+}
+
+fn program_header(image: &[u8], at: usize, wide: bool) -> Option<ProgramHeader> {
+    let wide_word = |offset| word(image, at.checked_add(offset)?).map(u64::from);
+    let double = |offset| double(image, at.checked_add(offset)?);
+    let kind = word(image, at)?;
+    Some(if wide {
+        ProgramHeader {
+            kind,
+            virtual_address: double(16)?,
+            segment: Segment {
+                offset: double(8)?,
+                gpa: double(24)?,
+                file_bytes: double(32)?,
+                memory_bytes: double(40)?,
+            },
+        }
+    } else {
+        ProgramHeader {
+            kind,
+            virtual_address: wide_word(8)?,
+            segment: Segment {
+                offset: wide_word(4)?,
+                gpa: wide_word(12)?,
+                file_bytes: wide_word(16)?,
+                memory_bytes: wide_word(20)?,
+            },
+        }
+    })
+}
+
+fn double(bytes: &[u8], offset: usize) -> Option<u64> {
+    bytes
+        .get(offset..)?
+        .first_chunk()
+        .copied()
+        .map(u64::from_le_bytes)
+}
+
+pub(super) fn load(
+    source: &BootSource,
+    kernel: &Image,
+    header: usize,
+    memory: &GuestMemory,
+    layout: RamLayout,
+) -> Result<Entry, BootError> {
+    let file = |e: io::Error| BootError::File {
+        role: "kernel",
+        path: source.kernel.clone(),
+        source: e,
+    };
+    // No longer than RAM: whoever calls has seen to that.
+    let mut image = vec![0; usize::try_from(kernel.bytes).unwrap_or(usize::MAX)];
+    kernel.file.read_exact_at(&mut image, 0).map_err(file)?;
+    let plan = plan(&image, header, layout.low_end()).map_err(|e| source.kernel(e))?;
+    for segment in &plan.segments {
+        let range = usize::try_from(segment.offset).ok().zip(
+            segment
+                .offset
+                .checked_add(segment.file_bytes)
+                .and_then(|end| usize::try_from(end).ok()),
+        );
+        let bytes = range
+            .and_then(|(from, to)| image.get(from..to))
+            .ok_or_else(|| source.kernel(MultibootError::Truncated("segments")))?;
+        // What is beyond the file's bytes is zero: nobody has written there.
+        memory.write_slice(bytes, GuestAddress(segment.gpa))?;
+    }
+    drop(image);
+    source.write_cmdline(memory, usize::MAX)?;
+    let module = source.load_initrd(memory, plan.end, layout.low_end(), Place::Low)?;
+    write_info(memory, layout, module)?;
+    Ok(Entry::Bits32 {
+        eip: plan.entry,
+        eax: LOADER_MAGIC,
+        ebx: low(INFO),
+    })
+}
+
+/// The information structure and what it points to.
+fn write_info(
+    memory: &GuestMemory,
+    layout: RamLayout,
+    module: Option<(u64, u64)>,
+) -> Result<(), BootError> {
+    let mut map = Vec::new();
+    for range in layout.map() {
+        map.extend(MAP_ENTRY_BYTES.to_le_bytes());
+        map.extend(range.start.to_le_bytes());
+        map.extend(range.len.to_le_bytes());
+        map.extend(range.kind.e820().to_le_bytes());
+    }
+    memory.write_slice(&map, GuestAddress(LISTS))?;
+    memory.write_slice(b"vmm-reference\0", GuestAddress(LOADER_NAME))?;
+    if let Some((start, bytes)) = module {
+        // Start, end, string, reserved. The string is empty: the map's end.
+        let list = [low(start), low(start + bytes), low(LOADER_NAME + 13), 0];
+        let list: Vec<u8> = list.iter().flat_map(|word| word.to_le_bytes()).collect();
+        memory.write_slice(&list, GuestAddress(MODULE_LIST))?;
+    }
+    let modules = if module.is_some() { INFO_MODULES } else { 0 };
+    let mut info = [0u8; INFO_BYTES];
+    let fields = [
+        (
+            0,
+            INFO_MEMORY | INFO_CMDLINE | INFO_MEMORY_MAP | INFO_LOADER_NAME | modules,
+        ),
+        // KiB below 640 KiB, and from 1 MiB on.
+        (4, low(LOW_RAM_END >> 10)),
+        (8, low((layout.low_end() - HIGH_RAM_START) >> 10)),
+        (16, low(CMDLINE)),
+        (20, u32::from(module.is_some())),
+        (24, low(MODULE_LIST)),
+        (44, low(map.len() as u64)),
+        (48, low(LISTS)),
+        (64, low(LOADER_NAME)),
+    ];
+    for (offset, value) in fields {
+        if let Some(to) = info.get_mut(offset..offset + 4) {
+            to.copy_from_slice(&value.to_le_bytes());
+        }
+    }
+    Ok(memory.write_slice(&info, GuestAddress(INFO))?)
+}
+
+/// What is known to be below the hole for devices, in 32 bits.
+fn low(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}

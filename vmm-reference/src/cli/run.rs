@@ -1,0 +1,76 @@
+//! `run`'s arguments.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use cpuid_features::Selection;
+
+use super::AnyError;
+use crate::boot::BootSource;
+use crate::config::{HaltMode, MemorySize, RunConfig};
+use crate::run;
+
+/// Boot a guest with its serial console on standard input and output.
+///
+/// Linux (bzImage, or an uncompressed vmlinux), or a multiboot 1 program. On a
+/// terminal, Ctrl-A x ends the VM. Status: 0 the guest turned itself off or
+/// reset, or the VM was asked to end; (v << 1) | 1 after a write of v to port
+/// 0xf4; 1 an error.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The kernel
+    #[arg(long, value_name = "FILE")]
+    kernel: PathBuf,
+    /// Its initial RAM disk, or a multiboot kernel's module
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// Its command line
+    #[arg(
+        long,
+        default_value = "console=ttyS0",
+        allow_hyphen_values = true,
+        value_name = "TEXT"
+    )]
+    cmdline: String,
+    /// vCPUs
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    cpus: u32,
+    /// Memory
+    #[arg(long, default_value = "256M", value_name = "SIZE")]
+    memory: MemorySize,
+    /// Who puts a halted vCPU to sleep
+    #[arg(long, default_value = "kernel")]
+    halt: HaltMode,
+    /// Paravirtual features by name, on and off
+    #[arg(
+        long,
+        default_value = "",
+        allow_hyphen_values = true,
+        value_name = "+NAME,-NAME"
+    )]
+    pv: Selection,
+    /// Print KVM's counts of halts, hypercalls and directed yields at the end,
+    /// on standard error
+    #[arg(long)]
+    stats: bool,
+}
+
+impl RunArgs {
+    pub(super) fn run(self) -> Result<ExitCode, AnyError> {
+        let config = RunConfig {
+            boot: BootSource {
+                kernel: self.kernel,
+                initrd: self.initrd,
+                cmdline: self.cmdline,
+            },
+            cpus: self.cpus,
+            memory: self.memory,
+            halt: self.halt,
+            pv: self.pv,
+            stats: self.stats,
+            control: None,
+        };
+        Ok(ExitCode::from(run::run(&config)?.status()))
+    }
+}

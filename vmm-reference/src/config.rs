@@ -1,0 +1,198 @@
+//! What a booted guest is to be, and whether this host can be asked for it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use cpuid_features::Selection;
+
+use crate::boot::BootSource;
+use crate::memory::ram;
+use crate::way::{DoorKind, Halt, Instruction, Way};
+
+/// Bytes of guest memory: `256M`, `1G`, `65536K`, or a plain number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemorySize(u64);
+
+impl MemorySize {
+    /// In bytes.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+/// Why a memory size is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemorySizeError {
+    /// No number, or another suffix.
+    #[error("not a number with K, M, G or T behind it")]
+    NotANumber,
+    /// Beyond 64 bits.
+    #[error("more than any machine has")]
+    TooLarge,
+    /// A guest needs the first MiB and some.
+    #[error("less than {} MiB", ram::MIN_BYTES >> 20)]
+    TooSmall,
+    /// KVM maps pages.
+    #[error("not a multiple of 4K")]
+    NotPages,
+}
+
+impl FromStr for MemorySize {
+    type Err = MemorySizeError;
+
+    fn from_str(text: &str) -> Result<Self, MemorySizeError> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let shift = match text.get(digits.len()..) {
+            Some("" | "B") => 0,
+            Some("K" | "k" | "KiB") => 10,
+            Some("M" | "m" | "MiB") => 20,
+            Some("G" | "g" | "GiB") => 30,
+            Some("T" | "t" | "TiB") => 40,
+            _ => return Err(MemorySizeError::NotANumber),
+        };
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(MemorySizeError::NotANumber);
+        }
+        let number: u64 = digits.parse().map_err(|_| MemorySizeError::TooLarge)?;
+        let bytes = number
+            .checked_mul(1 << shift)
+            .ok_or(MemorySizeError::TooLarge)?;
+        if bytes < ram::MIN_BYTES {
+            return Err(MemorySizeError::TooSmall);
+        }
+        if bytes % 4096 != 0 {
+            return Err(MemorySizeError::NotPages);
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// Who puts a halted vCPU to sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HaltMode {
+    /// KVM, with its interrupt controllers: what Linux needs.
+    Kernel,
+    /// This process, without interrupts: one vCPU, for bare-metal programs.
+    Userspace,
+}
+
+impl HaltMode {
+    /// With it, the way of a guest's kicks. A doorbell port is open only in the second.
+    pub fn way(self) -> Way {
+        match self {
+            // Which instruction is the guest's choice: KVM takes both.
+            Self::Kernel => Way {
+                halt: Halt::Kernel,
+                door: DoorKind::Kvm(Instruction::Vmcall),
+            },
+            Self::Userspace => Way {
+                halt: Halt::Userspace,
+                door: DoorKind::Port,
+            },
+        }
+    }
+}
+
+/// A guest to boot.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// Kernel, initrd, command line.
+    pub boot: BootSource,
+    /// vCPUs.
+    pub cpus: u32,
+    /// RAM.
+    pub memory: MemorySize,
+    /// Who halts.
+    pub halt: HaltMode,
+    /// Paravirtual features.
+    pub pv: Selection,
+    /// Print KVM's statistics at the end.
+    pub stats: bool,
+    /// Path of the control socket.
+    pub control: Option<PathBuf>,
+}
+
+/// What this host can't give.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// More vCPUs than its KVM runs in one VM.
+    #[error("--cpus {asked}: this host's KVM runs at most {most} vCPUs a VM")]
+    Cpus {
+        /// As asked.
+        asked: u32,
+        /// KVM_CAP_MAX_VCPUS.
+        most: usize,
+    },
+    /// More memory than it has.
+    #[error("--memory {} MiB: this host has {} MiB", asked >> 20, have >> 20)]
+    Memory {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes there are.
+        have: u64,
+    },
+    /// Nothing would ever start the others.
+    #[error("--halt userspace runs one vCPU: starting others takes KVM's interrupt controllers")]
+    UserspaceSmp,
+}
+
+impl RunConfig {
+    /// Checks it against this host.
+    pub fn check(&self, max_vcpus: usize) -> Result<(), ConfigError> {
+        if usize::try_from(self.cpus).map_or(true, |cpus| cpus > max_vcpus) {
+            return Err(ConfigError::Cpus {
+                asked: self.cpus,
+                most: max_vcpus,
+            });
+        }
+        if self.halt == HaltMode::Userspace && self.cpus > 1 {
+            return Err(ConfigError::UserspaceSmp);
+        }
+        // A mapping is cheap and would be granted; using it would be the end.
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        match host_memory(&meminfo) {
+            Some(have) if self.memory.bytes() > have => Err(ConfigError::Memory {
+                asked: self.memory.bytes(),
+                have,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// MemTotal of /proc/meminfo, in bytes.
+fn host_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find(|line| line.starts_with("MemTotal:"))?;
+    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_binary_whole_and_checked() {
+        let size = |text: &str| text.parse::<MemorySize>().map(MemorySize::bytes);
+        assert_eq!(size("256M"), Ok(256 << 20));
+        assert_eq!(size("2MiB"), Ok(2 << 20));
+        assert_eq!(size("3g"), Ok(3 << 30));
+        assert_eq!(size("8388608"), Ok(8 << 20));
+        assert_eq!(size("0"), Err(MemorySizeError::TooSmall));
+        assert_eq!(size("1M"), Err(MemorySizeError::TooSmall));
+        assert_eq!(size("4194305"), Err(MemorySizeError::NotPages));
+        assert_eq!(size("99999999T"), Err(MemorySizeError::TooLarge));
+        assert_eq!(size("99999999999999999999"), Err(MemorySizeError::TooLarge));
+        for wrong in ["", "M", "-1M", "1.5G", "256X", "0x100M", "256 M"] {
+            assert_eq!(size(wrong), Err(MemorySizeError::NotANumber), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_hosts_memory_is_read() {
+        let text = "MemTotal:       16330532 kB\nMemFree:        1 kB\n";
+        assert_eq!(host_memory(text), Some(16_330_532 * 1024));
+        assert_eq!(host_memory("MemTotal: lots"), None);
+    }
+}

@@ -1,0 +1,228 @@
+//! What a guest prints, on its way to a file descriptor.
+//!
+//! vCPUs put bytes into a bounded buffer; a thread of its own writes them, as
+//! many at once as there are. A guest that prints faster than the reader reads
+//! waits, as on a slow wire: memory stays bounded, and nothing is lost until
+//! the VM is told to end. Then waiting ends, and what the reader does not take
+//! within a short time is dropped.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes that may wait: twice this is all the memory there is to it.
+const CAPACITY: usize = 64 << 10;
+
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// Bytes taken by the writer and not yet written.
+    writing: usize,
+    /// Nobody waits for room any more.
+    closed: bool,
+    /// The writer is gone: its descriptor takes nothing more.
+    broken: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    buffer: Mutex<Buffer>,
+    /// There is something to write, or the buffer is closed.
+    filled: Condvar,
+    /// There is room, or the buffer is closed.
+    drained: Condvar,
+}
+
+impl Shared {
+    // No code between lock and unlock leaves the buffer half changed.
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end that vCPUs write to.
+#[derive(Clone, Debug)]
+pub struct Output {
+    shared: Arc<Shared>,
+}
+
+impl Output {
+    /// Starts the thread that writes to `to`.
+    pub fn to<W: Write + Send + 'static>(to: W) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("console".to_string())
+            .spawn(move || drain(&theirs, to))?;
+        Ok(Self { shared })
+    }
+
+    /// From now on no vCPU waits for room: what finds none is dropped.
+    pub fn close(&self) {
+        self.shared.lock().closed = true;
+        self.shared.drained.notify_all();
+        self.shared.filled.notify_all();
+    }
+
+    /// Waits until everything is written, or for `limit`.
+    pub fn flush_within(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        let mut buffer = self.shared.lock();
+        while !buffer.broken && buffer.bytes.len() + buffer.writing > 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            buffer = match self.shared.drained.wait_timeout(buffer, left) {
+                Ok((buffer, _)) => buffer,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut buffer = self.shared.lock();
+        while buffer.bytes.len() >= CAPACITY && !buffer.closed && !buffer.broken {
+            buffer = self
+                .shared
+                .drained
+                .wait(buffer)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if buffer.broken {
+            return Ok(bytes.len());
+        }
+        let room = CAPACITY.saturating_sub(buffer.bytes.len());
+        let Some(taken) = bytes.get(..room.min(bytes.len())) else {
+            return Ok(bytes.len());
+        };
+        buffer.bytes.extend_from_slice(taken);
+        drop(buffer);
+        self.shared.filled.notify_one();
+        // Said to be written even if closing left no room: there is no later.
+        Ok(if taken.is_empty() {
+            bytes.len()
+        } else {
+            taken.len()
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn drain<W: Write>(shared: &Shared, mut to: W) {
+    let mut taken = Vec::with_capacity(CAPACITY);
+    loop {
+        let mut buffer = shared.lock();
+        buffer.writing = 0;
+        shared.drained.notify_all();
+        while buffer.bytes.is_empty() {
+            if buffer.closed {
+                return;
+            }
+            buffer = shared
+                .filled
+                .wait(buffer)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::swap(&mut buffer.bytes, &mut taken);
+        buffer.writing = taken.len();
+        drop(buffer);
+        let written = to.write_all(&taken).and_then(|()| to.flush());
+        taken.clear();
+        if written.is_err() {
+            // The reader has gone: the guest prints to nobody.
+            shared.lock().broken = true;
+            shared.drained.notify_all();
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    /// A reader that takes a piece each time it is told to.
+    struct Slow {
+        go: Receiver<()>,
+        got: Sender<Vec<u8>>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.go.recv().map_err(io::Error::other)?;
+            self.got.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn slow() -> (Output, Sender<()>, Receiver<Vec<u8>>) {
+        let (go, wait) = channel();
+        let (send, got) = channel();
+        let output = Output::to(Slow {
+            go: wait,
+            got: send,
+        })
+        .unwrap();
+        (output, go, got)
+    }
+
+    #[test]
+    fn everything_arrives_in_order() {
+        let (mut output, go, got) = slow();
+        let sent: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+        let theirs = sent.clone();
+        let writer = std::thread::spawn(move || {
+            for byte in theirs {
+                output.write_all(&[byte]).unwrap();
+            }
+            output.flush_within(Duration::from_secs(60));
+        });
+        let mut all = Vec::new();
+        while all.len() < sent.len() {
+            go.send(()).unwrap();
+            let piece = got.recv().unwrap();
+            assert!(piece.len() <= CAPACITY, "{}", piece.len());
+            all.extend(piece);
+        }
+        writer.join().unwrap();
+        assert_eq!(all, sent);
+    }
+
+    #[test]
+    fn a_flood_that_nobody_reads_ends_with_close() {
+        let (mut output, _go, _got) = slow();
+        let closer = output.clone();
+        let flood = std::thread::spawn(move || {
+            // More than there is room for: this thread has to wait.
+            for _ in 0..(3 * CAPACITY) {
+                output.write_all(b"x").unwrap();
+            }
+            output.shared.lock().bytes.len()
+        });
+        while closer.shared.lock().bytes.len() < CAPACITY {
+            std::thread::yield_now();
+        }
+        closer.close();
+        assert!(flood.join().unwrap() <= CAPACITY);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error() {
+        let (mut output, go, got) = slow();
+        drop((go, got));
+        for _ in 0..(2 * CAPACITY) {
+            output.write_all(b"x").unwrap();
+        }
+        output.flush_within(Duration::from_secs(60));
+    }
+}

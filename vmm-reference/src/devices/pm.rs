@@ -1,0 +1,145 @@
+//! ACPI power management ports: the way a guest turns itself off.
+//!
+//! ACPI 6.5, 4.8.3: PM1a event block (status and enable, which no event ever
+//! sets), PM1a control block, and the power management timer.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Instant;
+
+/// PM1a_EVT_BLK: status, then enable, a word each.
+pub const EVENT: u16 = 0x600;
+/// Its length in bytes.
+pub const EVENT_LEN: u8 = 4;
+/// PM1a_CNT_BLK.
+pub const CONTROL: u16 = 0x604;
+/// Its length in bytes.
+pub const CONTROL_LEN: u8 = 2;
+/// PM_TMR_BLK.
+pub const TIMER: u16 = 0x608;
+/// Its length in bytes.
+pub const TIMER_LEN: u8 = 4;
+/// Interrupt of the events that never come.
+pub const SCI_GSI: u16 = 9;
+/// SLP_TYP of `\_S5`.
+pub const SLEEP_TYPE_OFF: u8 = 5;
+
+const ENABLE: u16 = EVENT + 2;
+const LAST: u16 = TIMER + 3;
+const SCI_ENABLED: u16 = 1 << 0;
+const SLEEP_TYPE_SHIFT: u16 = 10;
+const SLEEP_ENABLE: u16 = 1 << 13;
+/// Ticks a second of the timer.
+const TIMER_HZ: u128 = 3_579_545;
+
+/// The ports' state.
+#[derive(Debug)]
+pub struct PowerManagement {
+    enable: AtomicU16,
+    started: Instant,
+}
+
+impl PowerManagement {
+    /// As after a reset.
+    pub fn new() -> Self {
+        Self {
+            enable: AtomicU16::new(0),
+            started: Instant::now(),
+        }
+    }
+
+    /// Whether `port` is one of them.
+    pub fn claims(port: u16) -> bool {
+        (EVENT..=LAST).contains(&port)
+    }
+
+    /// Reads up to four bytes.
+    pub fn read(&self, port: u16, data: &mut [u8]) {
+        let (base, value) = match port {
+            // Relaxed: a register that nothing else depends on.
+            EVENT..CONTROL => (EVENT, u32::from(self.enable.load(Ordering::Relaxed)) << 16),
+            CONTROL..TIMER => (CONTROL, u32::from(SCI_ENABLED)),
+            _ => (TIMER, self.ticks()),
+        };
+        let bytes = value.to_le_bytes();
+        let from = usize::from(port - base);
+        for (i, to) in data.iter_mut().enumerate() {
+            *to = bytes.get(from + i).copied().unwrap_or(0xff);
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the timer has 32 bits and wraps"
+    )]
+    fn ticks(&self) -> u32 {
+        (self.started.elapsed().as_nanos() * TIMER_HZ / 1_000_000_000) as u32
+    }
+
+    /// Writes; says whether that turns the machine off.
+    pub fn write(&self, port: u16, data: &[u8]) -> bool {
+        let word = match *data {
+            [low, high, ..] => u16::from_le_bytes([low, high]),
+            [low] => u16::from(low),
+            [] => return false,
+        };
+        match port {
+            ENABLE => {
+                // Relaxed: as above.
+                self.enable.store(word, Ordering::Relaxed);
+                false
+            }
+            CONTROL => {
+                word & SLEEP_ENABLE != 0
+                    && (word >> SLEEP_TYPE_SHIFT) & 7 == u16::from(SLEEP_TYPE_OFF)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Default for PowerManagement {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_s5_with_sleep_enable_turns_off() {
+        let pm = PowerManagement::new();
+        let off: Vec<u16> = (0..=u16::MAX)
+            .filter(|word| pm.write(0x604, &word.to_le_bytes()))
+            .map(|word| word & 0x3c00)
+            .collect();
+        // SLP_EN is bit 13, SLP_TYP bits 10 to 12, 5 is 101.
+        assert!(off.iter().all(|word| *word == 0x3400), "{off:x?}");
+        assert_eq!(off.len(), 0x1_0000 / 16);
+    }
+
+    #[test]
+    fn no_event_is_ever_pending_and_acpi_mode_is_on() {
+        let pm = PowerManagement::new();
+        let mut data = [0xff; 4];
+        assert!(!pm.write(0x602, &[0x20, 0x01]));
+        pm.read(0x600, &mut data);
+        assert_eq!(data, [0, 0, 0x20, 0x01], "status, then what was enabled");
+        let mut data = [0xff; 2];
+        pm.read(0x604, &mut data);
+        assert_eq!(data, [1, 0]);
+    }
+
+    #[test]
+    fn every_access_is_answered() {
+        let pm = PowerManagement::new();
+        for port in 0x600..=0x60b {
+            for len in 0..=4 {
+                let mut data = vec![0xaa; len];
+                pm.read(port, &mut data);
+                pm.write(port, &data);
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! COM1: a 16550A by vm-superio, its interrupt an irqfd, its output a bounded
+//! buffer.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vm_superio::serial::SerialEvents;
+use vm_superio::{Serial, Trigger};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::output::Output;
+
+/// First port.
+pub const COM1: u16 = 0x3f8;
+/// How many there are.
+pub const PORTS: u8 = 8;
+/// Its interrupt.
+pub const COM1_GSI: u32 = 4;
+
+/// The interrupt line. Edge-triggered: each write to the irqfd is one edge.
+#[derive(Debug)]
+struct Interrupt(EventFd);
+
+impl Trigger for Interrupt {
+    type E = io::Error;
+
+    fn trigger(&self) -> io::Result<()> {
+        self.0.write(1)
+    }
+}
+
+/// Tells the console that the guest has read all of its input.
+#[derive(Debug)]
+struct InputWanted(EventFd);
+
+impl SerialEvents for InputWanted {
+    fn buffer_read(&self) {}
+    fn out_byte(&self) {}
+    fn tx_lost_byte(&self) {}
+    fn in_buffer_empty(&self) {
+        // It fails only when the counter is full, and then the reader will wake.
+        let _ = self.0.write(1);
+    }
+}
+
+type Uart = Serial<Interrupt, InputWanted, Output>;
+
+/// COM1, shared by the vCPUs and the console.
+#[derive(Clone)]
+pub struct Com1 {
+    uart: Arc<Mutex<Uart>>,
+    interrupt: Arc<EventFd>,
+    input_wanted: Arc<EventFd>,
+}
+
+impl std::fmt::Debug for Com1 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Com1").finish_non_exhaustive()
+    }
+}
+
+impl Com1 {
+    /// A port that writes to `output`.
+    pub fn new(output: Output) -> io::Result<Self> {
+        let interrupt = EventFd::new(EFD_NONBLOCK)?;
+        let input_wanted = EventFd::new(EFD_NONBLOCK)?;
+        let uart = Serial::with_events(
+            Interrupt(interrupt.try_clone()?),
+            InputWanted(input_wanted.try_clone()?),
+            output,
+        );
+        Ok(Self {
+            uart: Arc::new(Mutex::new(uart)),
+            interrupt: Arc::new(interrupt),
+            input_wanted: Arc::new(input_wanted),
+        })
+    }
+
+    /// Whether `port` is one of its registers.
+    pub fn claims(port: u16) -> bool {
+        (COM1..COM1 + u16::from(PORTS)).contains(&port)
+    }
+
+    /// To be given to KVM as the irqfd of [`COM1_GSI`].
+    pub fn interrupt(&self) -> &EventFd {
+        &self.interrupt
+    }
+
+    /// Readable when the guest has read all input.
+    pub fn input_wanted(&self) -> &EventFd {
+        &self.input_wanted
+    }
+
+    // A vCPU thread that panicked inside left registers, no invariant.
+    fn uart(&self) -> MutexGuard<'_, Uart> {
+        self.uart.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a register: `port` is one it [`claims`](Self::claims).
+    pub fn write(&self, port: u16, value: u8) {
+        // The driver can't be told: output that is refused is lost, as on a
+        // wire that nobody reads, and an interrupt counter is never full.
+        let _ = self.uart().write(offset(port), value);
+    }
+
+    /// Reads a register.
+    pub fn read(&self, port: u16) -> u8 {
+        self.uart().read(offset(port))
+    }
+
+    /// How many bytes of input the guest's port has room for.
+    pub fn room(&self) -> usize {
+        self.uart().fifo_capacity()
+    }
+
+    /// Gives input to the guest; bytes beyond [`Com1::room`] are lost.
+    pub fn input(&self, bytes: &[u8]) {
+        // An error is a full FIFO or an interrupt counter that is full.
+        let _ = self.uart().enqueue_raw_bytes(bytes);
+    }
+}
+
+fn offset(port: u16) -> u8 {
+    u8::try_from(port.saturating_sub(COM1)).unwrap_or(u8::MAX)
+}
