@@ -1,0 +1,296 @@
+//! Guests for tests: 32-bit multiboot programs, assembled here.
+//!
+//! Each is a flat image for 0x100000 whose first 32 bytes are its multiboot
+//! header; [`elf`] puts the same code into an ELF file instead. They use integer
+//! instructions only, so that KVM's emulator runs them too.
+
+#![expect(
+    unsafe_code,
+    reason = "machine code is assembled here and its bytes are taken by symbol"
+)]
+
+use core::arch::global_asm;
+
+/// Where the images go, and behind the header the entry.
+const LOAD: u32 = 0x10_0000;
+const HEADER: u32 = 32;
+
+macro_rules! guest {
+    ($(#[$about:meta])* $name:ident, $start:ident, $end:ident, $($line:literal),+ $(,)?) => {
+        global_asm!(
+            ".pushsection .rodata.test_guests, \"a\"",
+            ".code32",
+            concat!(stringify!($start), ":"),
+            $($line,)+
+            concat!(stringify!($end), ":"),
+            ".code64",
+            ".popsection",
+        );
+        $(#[$about])*
+        pub(crate) fn $name() -> Vec<u8> {
+            unsafe extern "C" {
+                static $start: u8;
+                static $end: u8;
+            }
+            let (start, end) = (&raw const $start, &raw const $end);
+            let len = end as usize - start as usize;
+            // SAFETY: both symbols delimit `len` bytes of this program's
+            // read-only data, which live as long as it does.
+            unsafe { core::slice::from_raw_parts(start, len) }.to_vec()
+        }
+    };
+}
+
+// In: ESI a string that ends with a NUL. Out on COM1, as a driver does it: wait
+// for the transmitter (line status, bit 5), then the byte.
+global_asm!(
+    ".macro test_guest_print",
+    "771: lodsb",
+    "   test al, al",
+    "   jz   773f",
+    "   mov  cl, al",
+    "   mov  dx, 0x3fd",
+    "772: in al, dx",
+    "   test al, 0x20",
+    "   jz   772b",
+    "   mov  al, cl",
+    "   mov  dx, 0x3f8",
+    "   out  dx, al",
+    "   jmp  771b",
+    "773:",
+    ".endm",
+);
+
+guest!(
+    /// Prints its command line, a colon, its module's content and a newline on
+    /// COM1, then writes 3 to the exit port; 1 if it was not started by a
+    /// multiboot loader, 2 without exactly one module.
+    module_printer, test_guest_module_start, test_guest_module_end,
+    "   cmp  eax, 0x2badb002",
+    "   mov  al, 1",
+    "   jne  2f",
+    // flags, bit 2: command line; bit 3: modules.
+    "   mov  eax, [ebx]",
+    "   and  eax, 0xc",
+    "   cmp  eax, 0xc",
+    "   mov  al, 2",
+    "   jne  2f",
+    "   cmp  dword ptr [ebx + 20], 1",
+    "   jne  2f",
+    "   mov  esi, [ebx + 16]",
+    "   test_guest_print",
+    "   mov  al, ':'",
+    "   mov  dx, 0x3f8",
+    "   out  dx, al",
+    // The module has no NUL: print it up to its end.
+    "   mov  edi, [ebx + 24]",
+    "   mov  esi, [edi]",
+    "   mov  edi, [edi + 4]",
+    "1: cmp esi, edi",
+    "   jae  3f",
+    "   lodsb",
+    "   out  dx, al",
+    "   jmp  1b",
+    "3: mov al, 10",
+    "   out  dx, al",
+    "   mov  al, 3",
+    "2: out 0xf4, al",
+    "4: hlt",
+    "   jmp  4b",
+);
+
+guest!(
+    /// Prints "up", then reads COM1 and prints back what it reads, for ever.
+    echo, test_guest_echo_start, test_guest_echo_end,
+    "   mov  dx, 0x3f8",
+    "   mov  al, 'u'",
+    "   out  dx, al",
+    "   mov  al, 'p'",
+    "   out  dx, al",
+    "1: mov dx, 0x3fd",
+    "   in   al, dx",
+    "   test al, 1",
+    "   jz   1b",
+    "   mov  dx, 0x3f8",
+    "   in   al, dx",
+    "   out  dx, al",
+    "   jmp  1b",
+);
+
+guest!(
+    /// Prints "up" and halts for ever with interrupts off.
+    dead_halt, test_guest_halt_start, test_guest_halt_end,
+    "   mov  dx, 0x3f8",
+    "   mov  al, 'u'",
+    "   out  dx, al",
+    "   mov  al, 'p'",
+    "   out  dx, al",
+    "   cli",
+    "1: hlt",
+    "   jmp  1b",
+);
+
+guest!(
+    /// Prints "up" and loops in registers for ever.
+    spin, test_guest_spin_start, test_guest_spin_end,
+    "   mov  dx, 0x3f8",
+    "   mov  al, 'u'",
+    "   out  dx, al",
+    "   mov  al, 'p'",
+    "   out  dx, al",
+    "1: pause",
+    "   jmp  1b",
+);
+
+guest!(
+    /// Prints without end.
+    flood, test_guest_flood_start, test_guest_flood_end,
+    "   mov  dx, 0x3f8",
+    "   mov  al, 'x'",
+    "1: out dx, al",
+    "   jmp  1b",
+);
+
+guest!(
+    /// Reads and writes every port (but writes none that ends the VM) in bytes,
+    /// words and dwords, then loads and stores in every page of the hole for
+    /// devices that is the VMM's, and ends with code 0.
+    toucher, test_guest_toucher_start, test_guest_toucher_end,
+    "   xor  edx, edx",
+    "1: in al, dx",
+    "   in   ax, dx",
+    "   in   eax, dx",
+    "   cmp  edx, 0xf4",
+    "   je   2f",
+    "   mov  eax, 0x5a5a5a5a",
+    "   out  dx, al",
+    "   out  dx, ax",
+    "   out  dx, eax",
+    "2: inc edx",
+    "   cmp  edx, 0x10000",
+    "   jne  1b",
+    "   mov  edi, 0xc0000000",
+    "3: mov eax, [edi]",
+    "   mov  [edi], al",
+    "   mov  [edi + 2], ax",
+    "   mov  [edi + 4], eax",
+    "   add  edi, 0x10000",
+    "   cmp  edi, 0xfec00000",
+    "   jb   3b",
+    "   xor  eax, eax",
+    "   out  0xf4, al",
+    "4: hlt",
+    "   jmp  4b",
+);
+
+guest!(
+    /// No interrupt table, and an invalid instruction.
+    triple_fault, test_guest_triple_start, test_guest_triple_end,
+    "   mov  ecx, 0x1234abcd",
+    "   push 0",
+    "   push 0",
+    "   mov  esp, 0x100800",
+    "   mov  dword ptr [esp], 0",
+    "   mov  dword ptr [esp + 4], 0",
+    "   lidt [esp]",
+    "   ud2",
+);
+
+guest!(
+    /// Rings the hypercall doorbell without end, kicking itself, then everyone.
+    kicker, test_guest_kicker_start, test_guest_kicker_end,
+    "   xor  ebx, ebx",
+    "1: mov eax, 5",
+    "   xor  ecx, ecx",
+    "   mov  dx, 0x0505",
+    "   out  dx, eax",
+    "   mov  eax, 5",
+    "   mov  ecx, 0xff",
+    "   out  dx, eax",
+    "   jmp  1b",
+);
+
+guest!(
+    /// Resets the machine by the keyboard controller, once that is ready.
+    resetter, test_guest_reset_start, test_guest_reset_end,
+    "1: in al, 0x64",
+    "   test al, 2",
+    "   jnz  1b",
+    "   mov  al, 0xfe",
+    "   out  0x64, al",
+    "2: hlt",
+    "   jmp  2b",
+);
+
+guest!(
+    /// Turns the machine off by ACPI.
+    power_off, test_guest_off_start, test_guest_off_end,
+    "   mov  dx, 0x604",
+    "   mov  ax, 0x3400",
+    "   out  dx, ax",
+    "2: hlt",
+    "   jmp  2b",
+);
+
+/// A flat multiboot image of `code`.
+pub(crate) fn flat(code: &[u8]) -> Vec<u8> {
+    let entry = LOAD + HEADER;
+    // Page-aligned modules, memory information, addresses.
+    let mut image = header(1 << 16 | 3);
+    for address in [LOAD, LOAD, 0, 0, entry] {
+        image.extend(address.to_le_bytes());
+    }
+    assert_eq!(image.len(), HEADER as usize);
+    image.extend(code);
+    image
+}
+
+/// Magic, flags, checksum.
+fn header(flags: u32) -> Vec<u8> {
+    let magic = 0x1bad_b002u32;
+    let sum = 0u32.wrapping_sub(magic).wrapping_sub(flags);
+    [magic, flags, sum]
+        .iter()
+        .flat_map(|w| w.to_le_bytes())
+        .collect()
+}
+
+/// A 32-bit ELF file of `code` with a multiboot header, linked at 0xc0100000
+/// and loaded at 0x100000, as kernels are.
+pub(crate) fn elf(code: &[u8]) -> Vec<u8> {
+    const VIRTUAL: u32 = 0xc000_0000;
+    let header = header(3);
+    let offset = 0x100u32;
+    let header_bytes = u32::try_from(header.len()).unwrap();
+    let size = header_bytes + u32::try_from(code.len()).unwrap();
+    let entry = VIRTUAL + LOAD + header_bytes;
+    let mut image = b"\x7fELF\x01\x01\x01".to_vec();
+    image.resize(16, 0);
+    // Executable, 80386, version 1.
+    for half in [2u16, 3] {
+        image.extend(half.to_le_bytes());
+    }
+    for word in [1, entry, 52, 0, 0] {
+        image.extend(u32::to_le_bytes(word));
+    }
+    for half in [52u16, 32, 1, 0, 0, 0] {
+        image.extend(half.to_le_bytes());
+    }
+    // One program header: PT_LOAD, with room for a .bss.
+    for word in [
+        1,
+        offset,
+        VIRTUAL + LOAD,
+        LOAD,
+        size,
+        size + 0x1000,
+        7,
+        0x1000,
+    ] {
+        image.extend(u32::to_le_bytes(word));
+    }
+    image.resize(offset as usize, 0);
+    image.extend(header);
+    image.extend(code);
+    image
+}

@@ -1,0 +1,122 @@
+//! What the tests of `run` share: guests, and a VMM process bounded in time.
+
+// Each test binary uses another part.
+#![allow(dead_code, reason = "each test file is a program of its own")]
+
+pub(crate) mod guests;
+
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A guest of a few instructions ends long before; an emulating, loaded host
+/// takes its time.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+/// Whether there is a KVM to test with; says so if not.
+pub(crate) fn kvm() -> bool {
+    let usable = kvm_ioctls::Kvm::new().is_ok();
+    if !usable {
+        eprintln!("not run: /dev/kvm is missing or refused here");
+    }
+    usable
+}
+
+/// A directory that goes away with the test.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("vmm-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::File::create(&path)
+            .unwrap()
+            .write_all(content)
+            .unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a VMM process said.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// `vmm-reference run` with 16 MiB, ready for more arguments.
+pub(crate) fn run(kernel: &Path) -> Command {
+    let mut command = run_unsized(kernel);
+    command.args(["--memory", "16M"]);
+    command
+}
+
+/// `vmm-reference run` without a size of memory.
+pub(crate) fn run_unsized(kernel: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
+    command.args(["run", "--kernel"]).arg(kernel);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end, for at most [`LIMIT`].
+pub(crate) fn finish(command: &mut Command) -> Said {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let stdout = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        out.read_to_end(&mut text).unwrap();
+        text
+    });
+    let stderr = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        err.read_to_end(&mut text).unwrap();
+        text
+    });
+    let status = wait(&mut child, LIMIT);
+    let text = |thread: std::thread::JoinHandle<Vec<u8>>| {
+        String::from_utf8_lossy(&thread.join().unwrap()).into_owned()
+    };
+    Said {
+        status: status.and_then(|s| s.code()),
+        stdout: text(stdout),
+        stderr: text(stderr),
+    }
+}
+
+/// Waits for the process; kills it, and answers `None`, after `limit`.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if Instant::now() > end {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

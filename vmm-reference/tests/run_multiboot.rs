@@ -1,0 +1,67 @@
+//! Multiboot guests, on /dev/kvm.
+
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
+
+mod common;
+
+use common::guests::{self, elf, flat};
+use common::{Scratch, finish, kvm, run};
+
+fn print_module(image: &[u8], halt: &str) {
+    let dir = Scratch::new(&format!("module-{halt}-{}", image.len()));
+    let kernel = dir.file("kernel", image);
+    let module = dir.file("module", b"what the module holds");
+    let said = finish(run(&kernel).arg("--initrd").arg(module).args([
+        "--cmdline",
+        "hello world",
+        "--halt",
+        halt,
+    ]));
+    assert_eq!(
+        said.stdout, "hello world:what the module holds\n",
+        "{said:?}"
+    );
+    // (3 << 1) | 1
+    assert_eq!(said.status, Some(7), "{said:?}");
+    assert_eq!(said.stderr, "");
+}
+
+#[test]
+fn a_flat_image_reads_its_module_and_ends_with_7() {
+    if kvm() {
+        print_module(&flat(&guests::module_printer()), "kernel");
+        print_module(&flat(&guests::module_printer()), "userspace");
+    }
+}
+
+#[test]
+fn so_does_an_elf_file() {
+    if kvm() {
+        print_module(&elf(&guests::module_printer()), "kernel");
+    }
+}
+
+#[test]
+fn without_a_module_it_is_told_so() {
+    if !kvm() {
+        return;
+    }
+    let dir = Scratch::new("no-module");
+    let kernel = dir.file("kernel", &flat(&guests::module_printer()));
+    let said = finish(&mut run(&kernel));
+    assert_eq!(said.status, Some(5), "{said:?}");
+}
+
+#[test]
+fn reset_and_power_off_end_with_0() {
+    if !kvm() {
+        return;
+    }
+    let dir = Scratch::new("ends");
+    for code in [guests::resetter(), guests::power_off()] {
+        let kernel = dir.file("kernel", &flat(&code));
+        let said = finish(run(&kernel).args(["--cpus", "2"]));
+        assert_eq!(said.status, Some(0), "{said:?}");
+        assert_eq!(said.stderr, "");
+    }
+}
