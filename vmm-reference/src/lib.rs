@@ -9,6 +9,7 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod conformance;
+pub mod control;
 pub mod cpuid;
 pub mod demo;
 pub mod devices;

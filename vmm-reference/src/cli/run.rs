@@ -14,7 +14,7 @@ use crate::run;
 /// Boot a guest with its serial console on standard input and output.
 ///
 /// Linux (bzImage, or an uncompressed vmlinux), or a multiboot 1 program. On a
-/// terminal, Ctrl-A x ends the VM. Status: 0 the guest turned itself off or
+/// terminal, Ctrl-A x ends the VM; SIGUSR1 prints a line of statistics. Status: 0 the guest turned itself off or
 /// reset, or the VM was asked to end; (v << 1) | 1 after a write of v to port
 /// 0xf4; 1 an error.
 #[derive(Debug, Args)]
@@ -54,6 +54,10 @@ pub(super) struct RunArgs {
     /// on standard error
     #[arg(long)]
     stats: bool,
+    /// Serve requests on a socket at this path, a JSON object a line: status,
+    /// stats, pause, resume, kick, stop
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
 }
 
 impl RunArgs {
@@ -69,7 +73,7 @@ impl RunArgs {
             halt: self.halt,
             pv: self.pv,
             stats: self.stats,
-            control: None,
+            control: self.control,
         };
         Ok(ExitCode::from(run::run(&config)?.status()))
     }

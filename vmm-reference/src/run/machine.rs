@@ -46,7 +46,7 @@ pub struct Machine {
     pub scheduler: HaltScheduler,
     /// The way of a kick from this process.
     pub kicks: Kicks,
-    /// KVM's statistics of each vCPU, if they were asked for.
+    /// KVM's statistics of each vCPU, where KVM has them.
     pub stats: Vec<StatsFd>,
     /// Its serial port.
     pub com1: Com1,
@@ -98,8 +98,11 @@ impl Machine {
             if config.halt == HaltMode::Kernel {
                 local_apic(vcpu.fd())?;
             }
-            if config.stats {
-                stats.push(StatsFd::of_vcpu(vcpu.fd())?);
+            match StatsFd::of_vcpu(vcpu.fd()) {
+                Ok(fd) => stats.push(fd),
+                Err(e) if config.stats => return Err(e.into()),
+                // Before Linux 5.14, or out of descriptors: nobody asked yet.
+                Err(_) => {}
             }
             if id == 0 {
                 cpuid::check_kept(&offered, &vcpu.cpuid()?)?;

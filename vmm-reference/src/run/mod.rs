@@ -2,26 +2,32 @@
 //! input and output.
 
 mod console;
+mod guest;
 pub mod machine;
 
 use std::io;
 use std::time::Duration;
 
 use pv_lock_host::BuildError;
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::backend::BackendError;
 use crate::boot::BootError;
 use crate::config::{ConfigError, RunConfig};
+use crate::control::{ControlError, Server};
 use crate::cpuid::CpuidError;
 use crate::devices::output::Output;
+use crate::devices::serial::Com1;
 use crate::host::{self, HostError};
 use crate::memory::MemoryError;
 use crate::nudge::Nudger;
-use crate::stats::{KvmStats, StatsError};
+use crate::signals;
+use crate::stats::StatsError;
 use crate::terminal::RawMode;
 use crate::vcpu::Ended;
-use crate::vmm::{Vmm, VmmError};
+use crate::vmm::{Vmm, VmmError, Waited};
 use console::Console;
+use guest::{Guest, StatsOnSignal};
 use machine::Machine;
 
 /// How long the guest's last words may take to be written.
@@ -51,6 +57,9 @@ pub enum RunError {
     /// KVM's statistics.
     #[error(transparent)]
     Stats(#[from] StatsError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// The scheduler.
     #[error("halt/kick scheduler: {0}")]
     Scheduler(BuildError),
@@ -108,26 +117,47 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let kvm = host::open_kvm()?;
     let output = Output::to(io::stdout()).map_err(RunError::io("start the console"))?;
     let machine = Machine::build(&kvm, config, output.clone())?;
+    let stats_request = signals::install_stats().map_err(RunError::io("handle SIGUSR1"))?;
     let raw = RawMode::enter().map_err(RunError::io("make the terminal raw"))?;
     let kicker = machine.scheduler.kicker();
     let mut vmm = Vmm::start(machine.vcpus, kicker, Nudger::by_signal())?;
-    let console = Console::new(machine.com1, vmm.handle(), raw.is_some());
-    vmm.subscribe(Box::new(console));
-    let waited = vmm.wait_first();
-    // A vCPU that waits for its output to be read must come back.
-    let all_read = waited.is_ok() && !matches!(waited, Ok(crate::vmm::Waited::Interrupted));
-    if all_read {
+    let (kicks, stats, bus) = (machine.kicks, machine.stats, machine.bus);
+    let guest = Guest::new(vmm.handle(), kicks, stats, bus, vmm.started());
+    let waited = supervise(&mut vmm, config, machine.com1, &guest, stats_request, &raw);
+    if matches!(waited, Ok(Waited::Ended)) {
         output.flush_within(FLUSH_LIMIT);
     }
+    // A vCPU that waits for its output to be read must come back.
     output.close();
     let ended = vmm.stop()?;
     output.flush_within(FLUSH_LIMIT);
     drop(raw);
     waited?;
     if config.stats {
-        eprint!("{}", KvmStats::of_vcpus(&machine.stats)?.text());
+        eprint!("{}", guest.kvm_stats()?.text());
     }
     verdict(ended)
+}
+
+/// Gives the loop its subscribers and runs it to the guest's end.
+fn supervise(
+    vmm: &mut Vmm,
+    config: &RunConfig,
+    com1: Com1,
+    guest: &Guest,
+    stats_request: &'static EventFd,
+    raw: &Option<RawMode>,
+) -> Result<Waited, RunError> {
+    let console = Console::new(com1, vmm.handle(), raw.is_some());
+    vmm.subscribe(Box::new(console));
+    vmm.subscribe(Box::new(StatsOnSignal {
+        request: stats_request,
+        guest: guest.clone(),
+    }));
+    if let Some(path) = &config.control {
+        vmm.subscribe(Box::new(Server::new(path, guest.clone())?));
+    }
+    Ok(vmm.wait_first()?)
 }
 
 /// One answer for all vCPUs: a failure before an end, an end before a stop.

@@ -1,0 +1,139 @@
+//! A running guest as its operator sees it: by the control socket, by SIGUSR1,
+//! by `--stats`.
+
+use std::os::fd::AsRawFd as _;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use pv_lock_host::{ApicId, KickOutcome};
+use serde_json::{Value, json};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::control::{Request, Target};
+use crate::devices::Bus;
+use crate::hypercall::Kicks;
+use crate::stats::{KvmStats, StatsError, StatsFd};
+use crate::vmm::VmHandle;
+
+/// All that an operator can ask of.
+#[derive(Clone, Debug)]
+pub(super) struct Guest(Rc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    vm: VmHandle,
+    kicks: Kicks,
+    stats: Vec<StatsFd>,
+    bus: Arc<Bus>,
+    started: Instant,
+}
+
+/// What a line of statistics tells, by KVM's names.
+const LINE: &[&str] = &[
+    "exits",
+    "halt_exits",
+    "halt_wakeup",
+    "hypercalls",
+    "directed_yield_attempted",
+    "directed_yield_successful",
+];
+
+impl Guest {
+    pub(super) fn new(
+        vm: VmHandle,
+        kicks: Kicks,
+        stats: Vec<StatsFd>,
+        bus: Arc<Bus>,
+        started: Instant,
+    ) -> Self {
+        Self(Rc::new(Parts {
+            vm,
+            kicks,
+            stats,
+            bus,
+            started,
+        }))
+    }
+
+    /// KVM's counts, summed over the vCPUs.
+    pub(super) fn kvm_stats(&self) -> Result<KvmStats, StatsError> {
+        KvmStats::of_vcpus(&self.0.stats)
+    }
+
+    /// All in one line.
+    fn stats_line(&self) -> String {
+        let mut line = format!(
+            "vmm-reference: stats: {:.3} s",
+            self.0.started.elapsed().as_secs_f64()
+        );
+        let kvm = self.kvm_stats().unwrap_or_default();
+        for (name, value) in LINE.iter().filter_map(|name| Some((name, kvm.get(name)?))) {
+            line.push_str(&format!(", {name} {value}"));
+        }
+        line.push_str(&format!(", unclaimed {}", self.0.bus.unclaimed_accesses()));
+        line
+    }
+
+    fn kick(&self, id: u32) -> Result<bool, String> {
+        match &self.0.kicks {
+            Kicks::Userspace(kicker) => Ok(kicker.kick(ApicId(id)) != KickOutcome::NoSuchVcpu),
+            Kicks::Kernel(kick) => kick
+                .kick(ApicId(id))
+                .map_err(|e| format!("KVM_SIGNAL_MSI: {e}")),
+        }
+    }
+}
+
+impl Target for Guest {
+    fn handle(&mut self, request: Request) -> Result<Value, String> {
+        let parts = &self.0;
+        match request {
+            Request::Status => {
+                let uptime = u64::try_from(parts.started.elapsed().as_millis());
+                Ok(json!({
+                    "vcpus": parts.vm.states(),
+                    "uptime_ms": uptime.unwrap_or(u64::MAX),
+                }))
+            }
+            Request::Stats => {
+                let kvm = self.kvm_stats().map_err(|e| e.to_string())?;
+                Ok(json!({ "kvm": kvm, "unclaimed": parts.bus.unclaimed_accesses() }))
+            }
+            Request::Pause => match parts.vm.pause() {
+                Ok(()) => Ok(json!({})),
+                Err(index) => Err(format!("vCPU {index} did not pause within a second")),
+            },
+            Request::Resume => {
+                parts.vm.resume();
+                Ok(json!({}))
+            }
+            Request::Kick { apic_id } => Ok(json!({ "delivered": self.kick(apic_id)? })),
+            Request::Stop => {
+                parts.vm.ask_to_stop();
+                Ok(json!({}))
+            }
+        }
+    }
+}
+
+/// Prints a line of statistics whenever SIGUSR1 comes.
+#[derive(Debug)]
+pub(super) struct StatsOnSignal {
+    pub(super) request: &'static EventFd,
+    pub(super) guest: Guest,
+}
+
+impl MutEventSubscriber for StatsOnSignal {
+    fn init(&mut self, ops: &mut EventOps) {
+        // A valid descriptor, added once.
+        let _ = ops.add(Events::new(self.request, EventSet::IN));
+    }
+
+    fn process(&mut self, events: Events, _ops: &mut EventOps) {
+        if events.fd() == self.request.as_raw_fd() && self.request.read().is_ok() {
+            eprintln!("{}", self.guest.stats_line());
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Starting, watching and ending a VM: signals, the terminal, the control
+//! socket.
+
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
+
+mod common;
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::guests::{self, flat};
+use common::{LIMIT, Scratch, finish, kvm, run, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
+
+/// How long an orderly end may take (a promise of the documentation; the
+/// loaded host is given ten times that before it is called broken).
+const END: Duration = Duration::from_secs(10);
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// A pseudo-terminal: the master, and the slave to give to a child.
+fn terminal() -> (File, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let slave = File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
+    (File::from(master), slave)
+}
+
+/// The terminal's modes, as far as raw mode changes them.
+fn modes(slave: &File) -> (LocalModes, String) {
+    let termios = tcgetattr(slave).unwrap();
+    let rest = format!("{:?} {:?}", termios.input_modes, termios.output_modes);
+    (termios.local_modes, rest)
+}
+
+/// Starts `code` on a terminal and waits until it says "up".
+fn on_terminal(name: &str, code: &[u8]) -> (Scratch, Child, File, File) {
+    let dir = Scratch::new(name);
+    let kernel = dir.file("kernel", &flat(code));
+    let (mut master, slave) = terminal();
+    let child = run(&kernel)
+        .stdin(slave.try_clone().unwrap())
+        .stdout(slave.try_clone().unwrap())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 2];
+    master.read_exact(&mut up).unwrap();
+    assert_eq!(&up, b"up");
+    (dir, child, master, slave)
+}
+
+#[test]
+fn ctrl_a_x_ends_the_vm_and_the_terminal_is_as_before() {
+    if !kvm() {
+        return;
+    }
+    let (_master, slave) = terminal();
+    let before = modes(&slave);
+    assert!(before.0.contains(LocalModes::ICANON | LocalModes::ECHO));
+    let (_dir, mut child, mut master, slave) = on_terminal("keys", &guests::echo());
+    assert!(
+        !modes(&slave)
+            .0
+            .intersects(LocalModes::ICANON | LocalModes::ECHO)
+    );
+    // Ctrl-C is the guest's; so is what comes after Ctrl-A Ctrl-A.
+    master.write_all(b"a\x03b\x01\x01").unwrap();
+    let mut back = [0; 4];
+    master.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"a\x03b\x01");
+    master.write_all(b"\x01x").unwrap();
+    assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
+    assert_eq!(modes(&slave), before);
+}
+
+#[test]
+fn signals_end_the_vm_and_the_terminal_is_as_before() {
+    if !kvm() {
+        return;
+    }
+    for which in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let (_dir, mut child, _master, slave) = on_terminal("signal", &guests::spin());
+        signal(&child, which);
+        assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
+        assert!(
+            modes(&slave)
+                .0
+                .contains(LocalModes::ICANON | LocalModes::ECHO)
+        );
+    }
+}
+
+#[test]
+fn a_guest_that_dies_leaves_the_terminal_as_before() {
+    if !kvm() {
+        return;
+    }
+    let (_dir, mut child, _master, slave) = {
+        // "up" first, so that the terminal is known to be raw.
+        let mut code = guests::dead_halt();
+        let halt = code.windows(2).position(|w| w == [0xfa, 0xf4]).unwrap();
+        code.truncate(halt);
+        code.extend(guests::triple_fault());
+        on_terminal("dies", &code)
+    };
+    assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(1));
+    assert!(
+        modes(&slave)
+            .0
+            .contains(LocalModes::ICANON | LocalModes::ECHO)
+    );
+}
+
+#[test]
+fn input_from_a_pipe_goes_through_as_it_is() {
+    if !kvm() {
+        return;
+    }
+    let dir = Scratch::new("pipe");
+    let kernel = dir.file("kernel", &flat(&guests::echo()));
+    let mut child = run(&kernel)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // More than the port's FIFO takes at once, with what would be an escape on
+    // a terminal.
+    let mut sent = vec![b'.'; 1000];
+    sent.extend(b"\x01x\x01a");
+    child.stdin.take().unwrap().write_all(&sent).unwrap();
+    let mut back = vec![0; 2 + sent.len()];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut back)
+        .unwrap();
+    assert_eq!(back, [b"up".as_slice(), &sent].concat());
+    signal(&child, Signal::TERM);
+    assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
+}
+
+#[test]
+fn sigusr1_prints_a_line_of_stats() {
+    if !kvm() {
+        return;
+    }
+    let dir = Scratch::new("usr1");
+    let kernel = dir.file("kernel", &flat(&guests::spin()));
+    let mut child = run(&kernel)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 2];
+    child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    for _ in 0..2 {
+        signal(&child, Signal::USR1);
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        assert!(line.starts_with("vmm-reference: stats: "), "{line}");
+        assert!(line.contains("halt_exits 0, "), "{line}");
+    }
+    signal(&child, Signal::TERM);
+    assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
+}
+
+/// Connects once the socket is there.
+fn connect(path: &Path) -> BufReader<UnixStream> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return BufReader::new(stream),
+            Err(e) => assert!(Instant::now() < end, "{e}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn ask(stream: &mut BufReader<UnixStream>, request: &str) -> serde_json::Value {
+    let line = format!("{request}\n");
+    stream.get_mut().write_all(line.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_line(&mut answer).unwrap();
+    serde_json::from_str(&answer).unwrap()
+}
+
+#[test]
+fn the_control_socket_pauses_resumes_kicks_and_stops() {
+    if !kvm() {
+        return;
+    }
+    for (halt, cpus) in [("kernel", "2"), ("userspace", "1")] {
+        let dir = Scratch::new(&format!("control-{halt}"));
+        let kernel = dir.file("kernel", &flat(&guests::echo()));
+        let path = dir.path("socket");
+        let mut child = run(&kernel)
+            .args(["--halt", halt, "--cpus", cpus, "--control"])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut control = connect(&path);
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let states = |control: &mut _| {
+            let status = ask(control, r#"{"request":"status"}"#);
+            let states = status["ok"]["vcpus"].as_array().unwrap().clone();
+            assert_eq!(states.len().to_string(), cpus);
+            states
+                .into_iter()
+                .map(|s| s.as_str().unwrap().to_string())
+                .collect::<Vec<_>>()
+        };
+        assert!(states(&mut control).iter().all(|s| s == "running"));
+        let mut out = child.stdout.take().unwrap();
+        let mut up = [0; 2];
+        out.read_exact(&mut up).unwrap();
+
+        assert_eq!(
+            ask(&mut control, r#"{"request":"pause"}"#)["ok"],
+            serde_json::json!({})
+        );
+        assert!(states(&mut control).iter().all(|s| s == "paused"));
+        // A paused guest echoes nothing: its exits do not grow.
+        let exits =
+            |control: &mut _| ask(control, r#"{"request":"stats"}"#)["ok"]["kvm"]["exits"].clone();
+        let before = exits(&mut control);
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(exits(&mut control), before);
+        assert_eq!(
+            ask(&mut control, r#"{"request":"resume"}"#)["ok"],
+            serde_json::json!({})
+        );
+        let mut echoed = [0];
+        out.read_exact(&mut echoed).unwrap();
+        assert_eq!(&echoed, b"x");
+
+        let kick = ask(&mut control, r#"{"request":"kick","apic_id":0}"#);
+        assert_eq!(kick["ok"]["delivered"], true, "{kick}");
+        let kick = ask(&mut control, r#"{"request":"kick","apic_id":77}"#);
+        assert_eq!(kick["ok"]["delivered"], false, "{kick}");
+        // Bad requests get an error line; the connection and the VM go on.
+        for bad in ["", "nonsense", r#"{"request":"kick"}"#, r#"{"request":9}"#] {
+            assert!(ask(&mut control, bad)["error"].is_string(), "{bad}");
+        }
+        // A line without end gets one and is over.
+        let mut other = connect(&path);
+        let _ = other.get_mut().write_all(&vec![b'x'; 100_000]);
+        let mut said = String::new();
+        let _ = other.read_line(&mut said);
+        assert!(said.contains("more than 4096 bytes"), "{said}");
+
+        assert_eq!(
+            ask(&mut control, r#"{"request":"stop"}"#)["ok"],
+            serde_json::json!({})
+        );
+        assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
+        assert!(!path.exists(), "the socket's file is gone");
+    }
+}
+
+#[test]
+fn a_control_path_that_is_taken_is_refused() {
+    if !kvm() {
+        return;
+    }
+    let dir = Scratch::new("taken");
+    let kernel = dir.file("kernel", &flat(&guests::spin()));
+    let taken = dir.file("taken", b"something of somebody");
+    let said = finish(run(&kernel).arg("--control").arg(&taken));
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert!(said.stderr.contains("--control"), "{said:?}");
+    assert_eq!(std::fs::read(&taken).unwrap(), b"something of somebody");
+}
