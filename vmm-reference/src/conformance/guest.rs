@@ -68,16 +68,26 @@ pub fn run(host: Option<&Host>, way: crate::way::Way, case: &Case) -> Result<Ver
         Ok(plan) => plan,
         Err(why) => return Ok(Verdict::NotPossible(why.to_string())),
     };
-    let mut run = Run::start(host, &ground, &plan)?;
-    let outcome = run.drive(&plan);
+    Ok(match run_plan(host, &ground, &plan, LIMIT)? {
+        Ok(()) => Verdict::Pass,
+        Err(why) => Verdict::Fail(why),
+    })
+}
+
+/// Runs a plan, and says how it was not as expected.
+pub(super) fn run_plan(
+    host: Option<&Host>,
+    ground: &Ground,
+    plan: &Plan,
+    limit: Duration,
+) -> Result<Result<(), String>, RunError> {
+    let mut run = Run::start(host, ground, plan, limit)?;
+    let outcome = run.drive(plan);
     // Whatever came of it, no thread stays behind.
     let memory = Arc::clone(&run.memory);
     let ends = run.vmm.stop().map_err(failed)?;
     outcome?;
-    Ok(match check(&plan, &memory, &ends) {
-        Ok(()) => Verdict::Pass,
-        Err(why) => Verdict::Fail(why),
-    })
+    Ok(check(plan, &memory, &ends, limit))
 }
 
 /// A case's VM, running.
@@ -93,7 +103,12 @@ struct Run {
 }
 
 impl Run {
-    fn start(host: Option<&Host>, ground: &Ground, plan: &Plan) -> Result<Self, RunError> {
+    fn start(
+        host: Option<&Host>,
+        ground: &Ground,
+        plan: &Plan,
+        limit: Duration,
+    ) -> Result<Self, RunError> {
         let way = ground.way;
         let code = match plan.code {
             Code::Kernel64 | Code::User64 => code::script(),
@@ -168,7 +183,7 @@ impl Run {
             )
         };
         Ok(Self {
-            deadline: vmm.started() + LIMIT,
+            deadline: vmm.started() + limit,
             vmm,
             memory,
             kicks,
@@ -302,7 +317,7 @@ impl Threads<'_> {
 }
 
 /// Whether all is as the plan expects.
-fn check(plan: &Plan, memory: &GuestMemory, ends: &[Ended]) -> Result<(), String> {
+fn check(plan: &Plan, memory: &GuestMemory, ends: &[Ended], limit: Duration) -> Result<(), String> {
     let read = |vcpu: usize, offset| {
         let page = result_page(apic_id(vcpu).0);
         memory::read_word(memory, page + offset).map_err(|e| e.to_string())
@@ -312,7 +327,10 @@ fn check(plan: &Plan, memory: &GuestMemory, ends: &[Ended]) -> Result<(), String
             Ended::ExitPort(0) => {}
             Ended::Stopped => {
                 let at = read(vcpu, result::AT)?;
-                return Err(stuck(vcpu, at, ops));
+                let op = stuck_at(vcpu, at, ops);
+                return Err(format!(
+                    "vCPU {vcpu} did not come to its end within {limit:?}{op}"
+                ));
             }
             Ended::ExitPort(value) => return Err(format!("vCPU {vcpu} ended with {value}")),
             Ended::Reset | Ended::PowerOff => {
@@ -355,19 +373,13 @@ fn signed(value: u64) -> String {
     }
 }
 
-/// A lost wake-up, most likely.
-fn stuck(vcpu: usize, at: u64, ops: &[Op]) -> String {
+/// Where a vCPU hangs: in a HLT whose wake-up was lost, most likely.
+fn stuck_at(vcpu: usize, at: u64, ops: &[Op]) -> String {
     let page = script_page(apic_id(vcpu).0);
     let index = at.checked_sub(page).map(|offset| offset / record::SIZE);
     let op = index.and_then(|index| ops.get(usize::try_from(index).ok()?));
     match (index, op) {
-        (Some(index), Some(op)) => format!(
-            "vCPU {vcpu} did not come to its end within {} s: at operation {index}, {op:?}",
-            LIMIT.as_secs()
-        ),
-        _ => format!(
-            "vCPU {vcpu} did not come to its end within {} s",
-            LIMIT.as_secs()
-        ),
+        (Some(index), Some(op)) => format!(": at operation {index}, {op:?}"),
+        _ => String::new(),
     }
 }

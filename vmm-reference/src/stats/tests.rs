@@ -2,8 +2,22 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What KVM wrote: `tests/data/README.md` says which.
-const IMAGES: [(&str, &[u8]); 0] = [];
+/// What KVM wrote; `tests/data/README.md` says which.
+const VCPUS: [(&str, &[u8]); 3] = [
+    (
+        "6.1",
+        include_bytes!("../../tests/data/kvm-stats-vcpu-6.1-svm.bin"),
+    ),
+    (
+        "6.12",
+        include_bytes!("../../tests/data/kvm-stats-vcpu-6.12-svm.bin"),
+    ),
+    (
+        "6.18",
+        include_bytes!("../../tests/data/kvm-stats-vcpu-6.18-pvm.bin"),
+    ),
+];
+const VM: &[u8] = include_bytes!("../../tests/data/kvm-stats-vm-6.18-pvm.bin");
 
 /// A file with one descriptor, made from the documentation's picture of it.
 fn image(desc: &[u8; 16], name: &[u8; 8], data: &[u64]) -> Vec<u8> {
@@ -81,7 +95,7 @@ fn absurd_counts_are_refused_before_anything_is_made() {
 
 #[test]
 fn real_files_have_the_counters_that_are_reported() {
-    for (which, image) in IMAGES {
+    for (which, image) in VCPUS {
         let stats = decode(image).unwrap();
         let named = |name: &str| stats.iter().find(|s| s.name == name);
         for name in HALTS_AND_KICKS {
@@ -94,6 +108,24 @@ fn real_files_have_the_counters_that_are_reported() {
         let histogram = named("halt_wait_hist").unwrap();
         assert_eq!(histogram.kind, Kind::LogHistogram, "{which}");
         assert_eq!(histogram.values.len(), 32, "{which}");
+    }
+}
+
+#[test]
+fn a_vm_has_the_same_format_and_other_names() {
+    let stats = decode(VM).unwrap();
+    assert!(stats.iter().any(|s| s.name == "mmu_cache_miss"));
+    let mut sums = KvmStats::default();
+    sums.add(&stats);
+    assert_eq!(sums, KvmStats::default());
+}
+
+#[test]
+fn every_cut_of_a_real_file_is_an_error() {
+    for (which, image) in VCPUS {
+        for len in 0..image.len() {
+            assert!(decode(&image[..len]).is_err(), "{which}, {len} bytes");
+        }
     }
 }
 
@@ -117,6 +149,21 @@ fn sums_are_over_vcpus_and_differences_over_time() {
 }
 
 proptest! {
+    #[test]
+    fn any_change_of_a_real_file_decodes_or_does_not(
+        which in 0..VCPUS.len(),
+        at in any::<proptest::sample::Index>(),
+        bytes in proptest::array::uniform4(any::<u8>()),
+    ) {
+        let mut image = VCPUS[which].1.to_vec();
+        let at = at.index(image.len() - 3);
+        image[at..at + 4].copy_from_slice(&bytes);
+        if let Ok(stats) = decode(&image) {
+            let values: usize = stats.iter().map(|s| s.values.len() * 8).sum();
+            prop_assert!(values <= image.len());
+        }
+    }
+
     #[test]
     fn any_bytes_decode_or_do_not(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
         if let Ok(stats) = decode(&bytes) {

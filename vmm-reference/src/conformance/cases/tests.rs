@@ -1,7 +1,9 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::*;
-use crate::conformance::case::Ground;
+use crate::conformance::case::{Ground, Plan};
+use crate::conformance::guest::run_plan;
 use crate::payload::script::{MAX_OPS, MAX_VCPUS, WORDS, result};
 use crate::way::{DoorKind, Halt, Instruction, Way};
 use cpuid_features::KvmFeatures;
@@ -65,4 +67,34 @@ fn plans_fit_the_guest() {
         }
         assert!(possible > 0, "{} is possible nowhere", case.name);
     }
+}
+
+/// The list must be able to fail: a kick that is left out, and an answer that
+/// is another one.
+#[test]
+fn a_lost_kick_and_a_wrong_answer_fail() {
+    let hosted = Ground {
+        way: Way {
+            halt: Halt::Userspace,
+            door: DoorKind::Hosted,
+        },
+        host: KvmFeatures::empty(),
+    };
+    let run = |plan: &Plan, limit| run_plan(None, &hosted, plan, limit).unwrap();
+    let long = Duration::from_secs(60);
+    let good = super::latch::halt_then(kick(1, 0));
+    assert_eq!(run(&good, long), Ok(()));
+
+    let mut lost = good.clone();
+    lost.vcpus[0][1] = Op::Set(KICKED, 1);
+    let why = run(&lost, Duration::from_millis(300)).unwrap_err();
+    assert!(why.contains("vCPU 1 did not come to its end"), "{why}");
+    assert!(why.contains("operation 1, Halt"), "{why}");
+
+    let mut wrong = good;
+    wrong.expect = vec![slot(0, 0, minus(1000))];
+    assert_eq!(
+        run(&wrong, long),
+        Err("vCPU 0, slot 0: 0, expected -1000".to_string())
+    );
 }

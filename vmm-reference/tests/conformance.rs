@@ -1,0 +1,30 @@
+//! The whole list, on whatever this host has. What is not possible here is
+//! printed with its reason; the hosted column always is possible.
+
+use vmm_reference::conformance::{Verdict, report, run};
+
+#[test]
+fn no_case_fails_here() {
+    let matrix = run("").unwrap();
+    let text = report::text(&matrix);
+    println!("{text}");
+    assert!(!matrix.interrupted && !matrix.failed(), "{text}");
+    let hosted = matrix
+        .columns
+        .iter()
+        .position(|column| column.name == "hosted")
+        .unwrap();
+    let passed = matrix
+        .entries
+        .iter()
+        .filter(|entry| entry.column == hosted && entry.verdict == Verdict::Pass)
+        .count();
+    // All but the three that need an interrupt controller.
+    assert_eq!(passed, matrix.entries.len() / matrix.columns.len() - 3);
+}
+
+#[test]
+fn a_name_that_no_case_has_is_an_error() {
+    let error = run("no such case").unwrap_err().to_string();
+    assert!(error.contains("no such case"), "{error}");
+}
