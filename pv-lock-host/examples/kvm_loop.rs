@@ -40,12 +40,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // 0: mov al, 1; out 0x10, al; hlt   8: cli; hlt; mov al, 42; out 0xf4, al
     page.0[..14].copy_from_slice(b"\xb0\x01\xe6\x10\xf4\0\0\0\xfa\xf4\xb0\x2a\xe6\xf4");
     let vm = Kvm::new()?.create_vm()?;
-    let (memory_size, userspace_addr) = (4096, page.0.as_ptr() as u64);
-    let region = kvm_userspace_memory_region {
-        memory_size,
-        userspace_addr,
-        ..Default::default()
-    };
+    let mut region = kvm_userspace_memory_region::default();
+    (region.memory_size, region.userspace_addr) = (4096, page.0.as_ptr() as u64);
     // SAFETY: the page is leaked, so it outlives the VM, and only the guest uses it.
     unsafe { vm.set_user_memory_region(region)? };
     std::thread::scope(|scope| {

@@ -15,6 +15,11 @@ use crate::sync::{Arc, FutexWait, POLL_ROUNDS, poll_pause};
 
 /// Puts one vCPU's thread to sleep while its guest is halted. `Send`, so that
 /// it can be moved to that thread, but not `Sync`: a vCPU halts once at a time.
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<pv_lock_host::VcpuParker>();
+/// ```
 #[derive(Debug)]
 pub struct VcpuParker {
     shared: Arc<Shared>,

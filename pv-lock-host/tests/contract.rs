@@ -26,6 +26,15 @@ fn kick_until_woken(kicker: &Kicker, id: ApicId) {
 }
 
 #[test]
+fn the_halves_go_where_they_are_needed() {
+    fn sendable<T: Send>() {}
+    fn shareable<T: Send + Sync + 'static>() {}
+    sendable::<VcpuParker>();
+    shareable::<Kicker>();
+    shareable::<HaltScheduler>();
+}
+
+#[test]
 fn kick_before_halt_is_kept() {
     let (scheduler, _, mut parker) = pair();
     assert_eq!(scheduler.kicker().kick(ApicId(7)), KickOutcome::Latched);
