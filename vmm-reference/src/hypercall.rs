@@ -4,7 +4,7 @@
 use hypercall_abi::{HypercallHandler, HypercallResult, KickCpu, MapGpaRange, SchedYield};
 use pv_lock_host::{ApicId, Kicker};
 
-use crate::irqchip::KvmKick;
+use crate::irqchip::KernelSignals;
 
 /// Who wakes the vCPUs of a VM.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub enum Kicks {
     /// pv-lock-host: they halt in this process.
     Userspace(Kicker),
     /// KVM: they halt there.
-    Kernel(KvmKick),
+    Kernel(KernelSignals),
 }
 
 impl Kicks {
@@ -22,10 +22,9 @@ impl Kicks {
         match self {
             // How to give way is a policy of the scheduler.
             Self::Userspace(kicker) => drop(kicker.kick(id)),
-            // KVM does not say whether the vCPU slept. It can refuse only a VM
-            // without local APICs, and this is none.
-            Self::Kernel(kick) => {
-                if kick.kick(id).unwrap_or(false) {
+            // KVM does not say whether the vCPU slept.
+            Self::Kernel(signals) => {
+                if signals.kick(id) {
                     std::thread::yield_now();
                 }
             }

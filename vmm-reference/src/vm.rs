@@ -8,7 +8,7 @@ use kvm_ioctls::{Kvm, VmFd};
 
 use crate::backend::kvm::{KvmVcpu, ioctl, map_memory};
 use crate::backend::{BackendError, xen};
-use crate::irqchip::{Irqchip, KvmKick, kernel};
+use crate::irqchip::{Irqchip, KernelSignals, kernel};
 use crate::memory::GuestMemory;
 use crate::way::{DoorKind, Halt, Way};
 
@@ -103,8 +103,8 @@ impl KvmVm {
         Ok(vcpu)
     }
 
-    /// Kicks for its vCPUs while they halt in KVM.
-    pub fn kicks(&self) -> KvmKick {
-        KvmKick::new(Arc::clone(&self.fd))
+    /// Kicks and interrupts for its vCPUs while they halt in KVM.
+    pub fn signals(&self) -> KernelSignals {
+        KernelSignals::new(Arc::clone(&self.fd))
     }
 }

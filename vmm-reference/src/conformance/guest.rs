@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cpuid_features::{KvmFeatures, Selection};
 use hypercall_abi::{Enforcement, Mode};
-use pv_lock_host::{ApicId, HaltScheduler, Kicker, VcpuParker};
+use pv_lock_host::{ApicId, HaltScheduler, Kicker, VcpuParker, Yielding};
 use vm_memory::{Bytes as _, GuestAddress};
 
 use super::Verdict;
@@ -132,7 +132,12 @@ impl Run {
             false => Enforcement::Enforced(offered.features),
         };
         let ids: Vec<ApicId> = (0..vcpus).map(ApicId).collect();
-        let (scheduler, parkers) = HaltScheduler::builder().build(&ids).map_err(failed)?;
+        let mut builder = HaltScheduler::builder();
+        if way.halt == Halt::Kernel {
+            // KVM lets sleepers' places go to others by itself.
+            builder = builder.yielding(Yielding::Nothing);
+        }
+        let (scheduler, parkers) = builder.build(&ids).map_err(failed)?;
         let kicker = scheduler.kicker();
         let threads = Threads {
             parkers,
@@ -159,7 +164,7 @@ impl Run {
             }
             let kicks = match way.halt {
                 Halt::Userspace => Kicks::Userspace(kicker.clone()),
-                Halt::Kernel => Kicks::Kernel(vm.kicks()),
+                Halt::Kernel => Kicks::Kernel(vm.signals()),
             };
             (threads.start(backends, &kicks, Nudger::by_signal())?, kicks)
         } else {
@@ -215,8 +220,8 @@ impl Run {
                     self.kicks.kick(apic_id(vcpu));
                 }
                 Step::Interrupt(vcpu) => match &self.kicks {
-                    Kicks::Kernel(kick) => {
-                        kick.interrupt(apic_id(vcpu), VECTOR).map_err(failed)?;
+                    Kicks::Kernel(signals) => {
+                        signals.interrupt(apic_id(vcpu), VECTOR).map_err(failed)?;
                     }
                     Kicks::Userspace(_) => {
                         self.kicker.notify(apic_id(vcpu));

@@ -11,7 +11,7 @@ use kvm_ioctls::Kvm;
 use pv_lock_host::{ApicId, BuildError, HaltScheduler, VcpuParker};
 use vm_memory::{Bytes as _, GuestAddress};
 
-use super::{Backend, Policy};
+use super::{Backend, Policy, YieldChoice};
 use crate::backend::hosted::HostedVcpu;
 use crate::backend::kvm::KvmVcpu;
 use crate::backend::{BackendError, VcpuBackend, state};
@@ -135,6 +135,15 @@ impl Guest {
             Backend::Hosted => ids.iter().map(|_| Arc::default()).collect(),
         };
         let nudger = Nudger::by_flag(flags.clone());
+        // As far as the scheduler knows, a vCPU that sleeps in KVM runs: a cap
+        // would count it.
+        let policy = match way.halt {
+            Halt::Userspace => policy,
+            Halt::Kernel => Policy {
+                yielding: YieldChoice::Nothing,
+                ..policy
+            },
+        };
         let (scheduler, parkers) = policy
             .builder()
             .build(&ids)
@@ -177,7 +186,7 @@ impl Guest {
         let stats = stats.collect();
         let kicks = match way.halt {
             Halt::Userspace => Kicks::Userspace(parts.scheduler.kicker()),
-            Halt::Kernel => Kicks::Kernel(vm.kicks()),
+            Halt::Kernel => Kicks::Kernel(vm.signals()),
         };
         let (vcpus, kicker) = parts.vcpus(ready, &kicks);
         let vmm = Vmm::start(vcpus, kicker, parts.nudger.clone())?;

@@ -6,7 +6,7 @@
 pub mod kernel;
 mod kick;
 
-pub use kick::KvmKick;
+pub use kick::KernelSignals;
 
 /// Where a VM's interrupts come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
