@@ -49,17 +49,9 @@ case $expect in
   *) usage_error "linux: --expect $expect: not enabled, no-host, realtime or nopvspin" ;;
 esac
 
-guest_tree=$run_dir/guest
-mkdir -p "$guest_tree"/{proc,dev,tmp}
-lab_busybox "$guest_tree"
-install -m 755 "$LAB_DIR/guest/init" "$guest_tree/init"
-contend=$(lab_cc "$LAB_DIR/probes/contend.c")
-install -m 755 "$contend" "$guest_tree/bin/contend"
-lab_cpio "$guest_tree" "$run_dir/guest.cpio"
-guest_dir=$(lab_kernel "$guest_kernel")
-guest_image=$(lab_kernel_image "$guest_dir")
-lab_file "$guest_image" /guest/vmlinuz
-lab_file "$run_dir/guest.cpio" /guest/initrd
+# shellcheck source-path=SCRIPTDIR source=../guest/tree.sh
+. "$LAB_DIR/guest/tree.sh"
+guest_files "$guest_kernel"
 lab_file "$LAB_DIR/guest/check" /bin/check-linux
 lab_vmm_file
 lab_command check-linux "$guest_cpus" "$message" "$hypercalls" \
