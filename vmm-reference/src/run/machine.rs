@@ -7,7 +7,7 @@ use cpuid_features::Negotiated;
 use hypercall_abi::Enforcement;
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, Msrs, kvm_lapic_state, kvm_msr_entry, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
-use pv_lock_host::{ApicId, HaltScheduler};
+use pv_lock_host::{ApicId, HaltScheduler, Yielding};
 
 use super::RunError;
 use crate::backend::kvm::{KvmVcpu, ioctl};
@@ -78,11 +78,14 @@ impl Machine {
         let bus = Arc::new(Bus::pc(com1.clone()));
 
         let slots: Vec<ApicId> = ids.iter().copied().map(ApicId).collect();
+        // It pauses and stops the vCPUs. As far as it knows, one that sleeps in
+        // KVM runs: a cap on those that run would count it.
         let (scheduler, parkers) = HaltScheduler::builder()
+            .yielding(Yielding::Nothing)
             .build(&slots)
             .map_err(RunError::Scheduler)?;
         let kicks = match config.halt {
-            HaltMode::Kernel => Kicks::Kernel(vm.kicks()),
+            HaltMode::Kernel => Kicks::Kernel(vm.signals()),
             HaltMode::Userspace => Kicks::Userspace(scheduler.kicker()),
         };
         let calls = Calls::new(kicks.clone(), &slots);
