@@ -50,8 +50,13 @@ fuzz_target!(|image: &[u8]| {
     let layout = RamLayout::new(RAM);
     let memory = layout.allocate().expect("4 MiB");
     match load(&source, &memory, layout, &[0, 1]) {
-        Ok(Entry::Bits32 { eip, .. }) => assert!(u64::from(eip) != 0 || format == Ok(Format::Elf)),
-        Ok(Entry::Bits64 { .. }) => assert!(matches!(format, Ok(Format::Elf | Format::BzImage))),
+        Ok((entry, as_format)) => {
+            assert_eq!(Ok(as_format), format);
+            match entry {
+                Entry::Bits32 { .. } => assert_ne!(as_format, Format::BzImage),
+                Entry::Bits64 { .. } => assert!(!matches!(as_format, Format::Multiboot(_))),
+            }
+        }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
     }
 });

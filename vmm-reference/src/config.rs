@@ -135,6 +135,9 @@ pub enum ConfigError {
     /// Nothing would ever start the others.
     #[error("--halt userspace runs one vCPU: starting others takes KVM's interrupt controllers")]
     UserspaceSmp,
+    /// Linux without a timer's interrupts waits for ever.
+    #[error("--halt userspace: Linux needs interrupts, and with them --halt kernel")]
+    UserspaceLinux,
 }
 
 impl RunConfig {

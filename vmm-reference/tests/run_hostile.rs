@@ -94,10 +94,9 @@ fn a_halt_for_ever_with_interrupts_off_ends_by_a_signal() {
 #[test]
 fn kicks_without_end_end_by_a_signal() {
     if kvm() {
-        for halt in ["kernel", "userspace"] {
-            let (_, status) = survive("kick", &guests::kicker(), &["--halt", halt], 0);
-            assert_eq!(status, Some(0), "{halt}");
-        }
+        // It prints after 1,000 halts: each was ended by the kick before it.
+        let (_, status) = survive("kick", &guests::kicker(), &["--halt", "userspace"], 1);
+        assert_eq!(status, Some(0));
     }
 }
 
@@ -134,6 +133,9 @@ fn files_that_are_no_kernel_are_named() {
     short[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
     short[0x202..0x206].copy_from_slice(b"HdrS");
     refused(&dir.file("short", &short), &[], "short: ");
+    // A vmlinux of which nothing is wrong, for who has no interrupts.
+    let elf = dir.file("elf", &guests::vmlinux());
+    refused(&elf, &["--halt", "userspace"], "Linux needs interrupts");
     let image = flat(&guests::spin());
     let good = dir.file("good", &image);
     // Of a multiboot image: cut in its header, and larger than memory.

@@ -243,13 +243,14 @@ impl Image {
     }
 }
 
-/// Loads everything into `memory`, for vCPUs with these APIC IDs.
+/// Loads everything into `memory`, for vCPUs with these APIC IDs. Where the
+/// first one starts, and what the kernel turned out to be.
 pub fn load(
     source: &BootSource,
     memory: &GuestMemory,
     layout: RamLayout,
     apic_ids: &[u32],
-) -> Result<Entry, BootError> {
+) -> Result<(Entry, Format), BootError> {
     let mut kernel = Image::open("kernel", &source.kernel)?;
     let head = kernel.head().map_err(|e| BootError::File {
         role: "kernel",
@@ -275,12 +276,13 @@ pub fn load(
     for (gpa, entry) in (GDT..).step_by(8).zip(GDT_ENTRIES) {
         crate::memory::write_word(memory, gpa, entry)?;
     }
-    match format {
+    let entry = match format {
         Format::BzImage | Format::Elf => {
             linux::load(source, &mut kernel, format, memory, layout, tables.root())
         }
         Format::Multiboot(header) => multiboot::load(source, &kernel, header, memory, layout),
-    }
+    }?;
+    Ok((entry, format))
 }
 
 impl BootSource {

@@ -12,8 +12,8 @@ use pv_lock_host::{ApicId, HaltScheduler, Yielding};
 use super::RunError;
 use crate::backend::kvm::{KvmVcpu, ioctl};
 use crate::backend::{BackendError, state};
-use crate::boot;
-use crate::config::{HaltMode, RunConfig};
+use crate::boot::{self, format::Format};
+use crate::config::{ConfigError, HaltMode, RunConfig};
 use crate::cpuid;
 use crate::devices::Bus;
 use crate::devices::output::Output;
@@ -63,7 +63,10 @@ impl Machine {
         let ids: Vec<u32> = (0..config.cpus).collect();
         let layout = RamLayout::new(config.memory.bytes());
         let memory = Arc::new(layout.allocate()?);
-        let entry = boot::load(&config.boot, &memory, layout, &ids)?;
+        let (entry, format) = boot::load(&config.boot, &memory, layout, &ids)?;
+        if config.halt == HaltMode::Userspace && !matches!(format, Format::Multiboot(_)) {
+            return Err(ConfigError::UserspaceLinux.into());
+        }
 
         let (host, features) = cpuid::supported(kvm)?;
         let way = config.halt.way();

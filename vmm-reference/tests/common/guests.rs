@@ -197,17 +197,27 @@ guest!(
 );
 
 guest!(
-    /// Rings the hypercall doorbell without end, kicking itself, then everyone.
+    /// Kicks itself by the doorbell port and halts on it 1,000 times, prints
+    /// "k", then kicks itself and everyone without end.
     kicker, test_guest_kicker_start, test_guest_kicker_end,
-    "   xor  ebx, ebx",
+    "   mov  edi, 1000",
     "1: mov eax, 5",
+    "   xor  ebx, ebx",
     "   xor  ecx, ecx",
-    "   mov  dx, 0x0505",
-    "   out  dx, eax",
+    "   out  0xe5, eax",
+    "   hlt",
+    "   dec  edi",
+    "   jnz  1b",
+    "   mov  dx, 0x3f8",
+    "   mov  al, 'k'",
+    "   out  dx, al",
+    "2: mov eax, 5",
+    "   xor  ecx, ecx",
+    "   out  0xe5, eax",
     "   mov  eax, 5",
     "   mov  ecx, 0xff",
-    "   out  dx, eax",
-    "   jmp  1b",
+    "   out  0xe5, eax",
+    "   jmp  2b",
 );
 
 guest!(
@@ -292,5 +302,27 @@ pub(crate) fn elf(code: &[u8]) -> Vec<u8> {
     image.resize(offset as usize, 0);
     image.extend(header);
     image.extend(code);
+    image
+}
+
+/// The header of a 64-bit ELF file of no segments, entered at 0x100000: what
+/// the smallest possible vmlinux looks like.
+pub(crate) fn vmlinux() -> Vec<u8> {
+    let mut image = b"\x7fELF\x02\x01\x01".to_vec();
+    image.resize(16, 0);
+    // Executable, x86-64; version, entry, program headers behind this one, none
+    // of 56 bytes.
+    for half in [2u16, 62] {
+        image.extend(half.to_le_bytes());
+    }
+    image.extend(1u32.to_le_bytes());
+    for double in [u64::from(LOAD), 64, 0] {
+        image.extend(double.to_le_bytes());
+    }
+    image.extend(0u32.to_le_bytes());
+    for half in [64u16, 56, 0, 0, 0, 0] {
+        image.extend(half.to_le_bytes());
+    }
+    assert_eq!(image.len(), 64);
     image
 }
