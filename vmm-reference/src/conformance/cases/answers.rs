@@ -6,9 +6,9 @@ use hypercall_abi::{
     KVM_HC_SEND_IPI, KVM_HC_VAPIC_POLL_IRQ,
 };
 
-use super::latch::halt_then;
-use super::{DONE, GO, KICKED, READY, kick, minus, slot};
-use crate::conformance::case::{Case, Code, Plan, Step};
+use super::latch::{halt_then, wakes_nobody};
+use super::{GO, kick, minus, slot};
+use crate::conformance::case::{Case, Code, Plan};
 use crate::payload::ABSENT_APIC_ID;
 use crate::payload::script::{Op, VECTOR};
 use crate::way::Halt;
@@ -23,30 +23,8 @@ pub(super) const CASES: &[Case] = &[
         plan: |ground| {
             ground.answers()?;
             Ok(Plan {
-                vcpus: vec![
-                    vec![
-                        Op::Wait(GO, 1),
-                        kick(1, 0),
-                        Op::Set(KICKED, 1),
-                        Op::Wait(GO, 2),
-                        Op::Load(DONE, 1),
-                        Op::Set(KICKED, 2),
-                    ],
-                    vec![Op::Set(READY, 1), Op::Halt, Op::Set(DONE, 1)],
-                ],
-                steps: vec![
-                    Step::Await(READY, 1),
-                    Step::Asleep(1),
-                    Step::Set(GO, 1),
-                    Step::Await(KICKED, 1),
-                    Step::Linger,
-                    Step::Set(GO, 2),
-                    Step::Await(KICKED, 2),
-                    Step::Kick(1),
-                ],
-                expect: vec![slot(0, 0, minus(KVM_ENOSYS)), slot(0, 1, 0)],
                 mask: KvmFeatures::PV_UNHALT,
-                ..Plan::default()
+                ..wakes_nobody(kick(1, 0), minus(KVM_ENOSYS))
             })
         },
     },

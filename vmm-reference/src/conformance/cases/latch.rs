@@ -110,31 +110,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "kick for an absent APIC ID",
         expects: "answers 0 and wakes nobody",
-        plan: |_| {
-            Ok(Plan {
-                vcpus: vec![
-                    vec![
-                        Op::Wait(GO, 1),
-                        kick(ABSENT_APIC_ID as u64, 0),
-                        Op::Set(KICKED, 1),
-                        Op::Wait(GO, 2),
-                        Op::Load(DONE, 1),
-                        kick(1, 2),
-                    ],
-                    vec![Op::Set(READY, 1), Op::Halt, Op::Set(DONE, 1)],
-                ],
-                steps: vec![
-                    Step::Await(READY, 1),
-                    Step::Asleep(1),
-                    Step::Set(GO, 1),
-                    Step::Await(KICKED, 1),
-                    Step::Linger,
-                    Step::Set(GO, 2),
-                ],
-                expect: vec![slot(0, 0, 0), slot(0, 1, 0), slot(0, 2, 0)],
-                ..Plan::default()
-            })
-        },
+        plan: |_| Ok(wakes_nobody(kick(ABSENT_APIC_ID as u64, 0), 0)),
     },
     Case {
         name: "kick with flags",
@@ -311,6 +287,36 @@ pub(super) fn halt_then(call: Op) -> Plan {
         ],
         steps: vec![Step::Await(READY, 1), Step::Asleep(1), Step::Set(GO, 1)],
         expect: vec![slot(0, 0, 0)],
+        ..Plan::default()
+    }
+}
+
+/// vCPU 1 halts; as soon as it sleeps, vCPU 0 does `call`, which answers `answer`
+/// into its slot 0 and lets vCPU 1 sleep on, until the host wakes it.
+pub(super) fn wakes_nobody(call: Op, answer: u64) -> Plan {
+    Plan {
+        vcpus: vec![
+            vec![
+                Op::Wait(GO, 1),
+                call,
+                Op::Set(KICKED, 1),
+                Op::Wait(GO, 2),
+                Op::Load(DONE, 1),
+                Op::Set(KICKED, 2),
+            ],
+            vec![Op::Set(READY, 1), Op::Halt, Op::Set(DONE, 1)],
+        ],
+        steps: vec![
+            Step::Await(READY, 1),
+            Step::Asleep(1),
+            Step::Set(GO, 1),
+            Step::Await(KICKED, 1),
+            Step::Linger,
+            Step::Set(GO, 2),
+            Step::Await(KICKED, 2),
+            Step::Kick(1),
+        ],
+        expect: vec![slot(0, 0, answer), slot(0, 1, 0)],
         ..Plan::default()
     }
 }
