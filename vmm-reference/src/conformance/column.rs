@@ -5,9 +5,10 @@ use kvm_bindings::CpuId;
 use kvm_ioctls::{Cap, Kvm};
 
 use super::ConformanceError;
-use crate::cpuid;
+use crate::backend::xen;
 use crate::probe::{self, Doors};
-use crate::way::{DoorKind, Halt, Way};
+use crate::way::{DoorKind, Halt, Instruction, Way};
+use crate::{cpuid, host};
 
 /// This host's KVM, and what has been found out about it.
 #[derive(Debug)]
@@ -52,14 +53,13 @@ pub fn all(host: Result<&Host, String>) -> Vec<Column> {
         halt: Halt::Userspace,
         door,
     };
-    let port = host.clone().and_then(|host| match host.doors.port {
-        true => Ok(userspace(DoorKind::Port)),
-        false => Err("the doorbell port does not work".to_string()),
-    });
-    let xen = host.clone().and_then(|host| match host.doors.xen {
-        Some(instruction) => Ok(userspace(DoorKind::Xen(instruction))),
-        None if host.doors.instruction.is_none() => Err(NO_INSTRUCTION.to_string()),
-        None => Err("this KVM has no Xen intercept (CONFIG_KVM_XEN)".to_string()),
+    // What KVM offers is taken at its word, whatever the probe made of it: a
+    // door that does not work is to fail its cases, not to leave the matrix.
+    let port = host.clone().map(|_| userspace(DoorKind::Port));
+    let xen = host.clone().and_then(|host| match instruction(host) {
+        None => Err(NO_INSTRUCTION.to_string()),
+        Some(instruction) if xen::offered(&host.kvm) => Ok(userspace(DoorKind::Xen(instruction))),
+        Some(_) => Err("this KVM has no Xen intercept (CONFIG_KVM_XEN)".to_string()),
     });
     let kernel = host.and_then(|host| {
         if !host.kvm.check_extension(Cap::Irqchip) || !host.kvm.check_extension(Cap::SignalMsi) {
@@ -67,10 +67,7 @@ pub fn all(host: Result<&Host, String>) -> Vec<Column> {
         }
         // Where KVM serves no hypercall it can still halt: the kick comes by
         // the port and goes on by KVM_SIGNAL_MSI.
-        let door = match host.doors.instruction {
-            Some(instruction) => DoorKind::Kvm(instruction),
-            None => DoorKind::Port,
-        };
+        let door = instruction(host).map_or(DoorKind::Port, DoorKind::Kvm);
         Ok(Way {
             halt: Halt::Kernel,
             door,
@@ -85,6 +82,16 @@ pub fn all(host: Result<&Host, String>) -> Vec<Column> {
     ]
     .map(|(name, way)| Column { name, way })
     .into()
+}
+
+/// The hypercall instruction of this host: the one that was seen to complete, or
+/// the one that has to, on a processor with hardware virtualization.
+fn instruction(host: &Host) -> Option<Instruction> {
+    host.doors.instruction.or(match host::vendor() {
+        "vmx" => Some(Instruction::Vmcall),
+        "svm" => Some(Instruction::Vmmcall),
+        _ => None,
+    })
 }
 
 /// Said of a host without hardware virtualization.
