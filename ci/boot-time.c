@@ -4,8 +4,10 @@
  *   boot-time guest IMAGE MIB        a VMM of nothing but the ioctls that
  *                                    `vmm-reference run` makes, in its order
  *   boot-time compare N A... -- B... runs both commands N times, in turns, and
- *                                    prints "A us, B us, ratio": medians of the
- *                                    time to the first byte on standard output
+ *                                    prints of the time to the first byte on
+ *                                    standard output the medians of A and B and
+ *                                    their ratio, then the same of the fastest
+ *                                    tenth: what it takes when nobody interferes
  *
  * IMAGE is flat, for 0x100000, entered 32 bytes behind its start; its first
  * instructions print on COM1.
@@ -189,8 +191,13 @@ static int compare(int n, char **a)
 	}
 	for (int i = 0; i < 2; i++)
 		qsort(times[i], n, sizeof(double), ascending);
-	printf("%.0f us, %.0f us, ratio %.2f\n", times[0][n / 2], times[1][n / 2],
-	       times[0][n / 2] / times[1][n / 2]);
+	for (int i = 0; i < 2; i++) {
+		int at = i == 0 ? n / 2 : n / 10;
+
+		printf("%s %.0f us, %.0f us, ratio %.2f%s", i == 0 ? "median" : "fastest tenth",
+		       times[0][at], times[1][at], times[0][at] / times[1][at],
+		       i == 0 ? "; " : "\n");
+	}
 	return 0;
 }
 
