@@ -85,6 +85,8 @@ impl Machine {
         // KVM runs: a cap on those that run would count it.
         let (scheduler, parkers) = HaltScheduler::builder()
             .yielding(Yielding::Nothing)
+            // Nothing it does depends on their number: do not go and ask.
+            .host_cpus(1)
             .build(&slots)
             .map_err(RunError::Scheduler)?;
         let kicks = match config.halt {
