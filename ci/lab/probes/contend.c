@@ -2,7 +2,9 @@
  * Runs inside a Linux guest: takes one kernel spinlock from every CPU for a
  * given number of seconds. FUTEX_WAIT with a value that the word does not have
  * locks the word's hash bucket, looks, unlocks and returns EAGAIN: nothing is
- * ever waited for but the lock.
+ * ever waited for but the lock. So that the lock is also held for a while, now
+ * and then when its vCPU is preempted, each operation goes on with a wake-up
+ * that is for nobody: under the lock it looks at every sleeper of the bucket.
  *
  * Prints "contend: cpus N seconds S operations O rate R".
  */
@@ -18,6 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#define SLEEPERS 256
+/* Sleepers wait for the one, wake-ups are for the other. */
+#define SLEEP_BIT 1u
+#define NOBODY_BIT 2u
+
 static unsigned int word;
 static atomic_int go, stop;
 static atomic_int wrong;
@@ -27,6 +34,14 @@ struct worker {
 	int cpu;
 	unsigned long long operations;
 };
+
+static void *sleeper(void *argument)
+{
+	for (;;)
+		syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, 0, NULL,
+			NULL, SLEEP_BIT);
+	return argument;
+}
 
 static void *work(void *argument)
 {
@@ -46,6 +61,12 @@ static void *work(void *argument)
 
 		if (result != -1 || errno != EAGAIN) {
 			atomic_store(&wrong, errno ? errno : EINVAL);
+			break;
+		}
+		result = syscall(SYS_futex, &word, FUTEX_WAKE_BITSET_PRIVATE,
+				 1, NULL, NULL, NOBODY_BIT);
+		if (result != 0) {
+			atomic_store(&wrong, EINVAL);
 			break;
 		}
 		operations++;
@@ -71,6 +92,14 @@ int main(int argc, char **argv)
 	struct timespec length = { .tv_sec = (time_t)seconds };
 
 	length.tv_nsec = (long)((seconds - (double)length.tv_sec) * 1e9);
+	for (int i = 0; i < SLEEPERS; i++) {
+		pthread_t thread;
+
+		if (pthread_create(&thread, NULL, sleeper, NULL) != 0) {
+			puts("contend: no thread");
+			return 1;
+		}
+	}
 	for (int i = 0; i < cpus; i++) {
 		workers[i].cpu = i;
 		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0) {
