@@ -144,7 +144,7 @@ lab_newest_kernel_package() {
 }
 
 lab_unpack_kernel() {
-  local file=$1 dir=$2 tree=$work/tree
+  local file=$1 dir=$2 tree=$work/tree name
   [[ ! -d $dir ]] || return 0
   mkdir "$tree"
   case $file in
@@ -155,7 +155,8 @@ lab_unpack_kernel() {
       ;;
     *)
       mkdir "$tree/boot"
-      cp "$file" "$tree/boot/vmlinuz-${file##*/vmlinuz-}"
+      name=${file##*/}
+      cp "$file" "$tree/boot/vmlinuz-${name#vmlinuz-}"
       ;;
   esac
   mv -T "$tree" "$dir"

@@ -57,4 +57,4 @@ lab_vmm_file
 lab_command check-linux "$guest_cpus" "$message" "$hypercalls" \
   vmm-reference run --kernel /guest/vmlinuz --initrd /guest/initrd --stats \
   --cpus "$guest_cpus" "${options[@]}" --pv="$pv" \
-  --cmdline "console=ttyS0 quiet panic=-1 contend=$seconds end=$end $cmdline"
+  --cmdline "console=ttyS0 quiet panic=-1 type=yes contend=$seconds end=$end $cmdline"
