@@ -28,7 +28,8 @@ pub fn enable_lapic(vcpu: &VcpuFd) -> Result<(), BackendError> {
     vcpu.set_lapic(&state).map_err(ioctl("KVM_SET_LAPIC"))
 }
 
-fn set_register(state: &mut kvm_lapic_state, offset: usize, value: u32) {
+/// Writes a 32-bit register at this offset of a local APIC's page.
+pub(crate) fn set_register(state: &mut kvm_lapic_state, offset: usize, value: u32) {
     let bytes = state.regs.iter_mut().skip(offset);
     for (byte, new) in bytes.zip(value.to_le_bytes()) {
         *byte = new.cast_signed();

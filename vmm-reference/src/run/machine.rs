@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cpuid_features::Negotiated;
 use hypercall_abi::Enforcement;
-use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, Msrs, kvm_lapic_state, kvm_msr_entry, kvm_pit_config};
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, Msrs, kvm_msr_entry, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use pv_lock_host::{ApicId, HaltScheduler, Yielding};
 
@@ -19,6 +19,7 @@ use crate::devices::Bus;
 use crate::devices::output::Output;
 use crate::devices::serial::{COM1_GSI, Com1};
 use crate::hypercall::{Calls, Kicks};
+use crate::irqchip::kernel::set_register;
 use crate::memory::ram::RamLayout;
 use crate::stats::StatsFd;
 use crate::vcpu::Vcpu;
@@ -164,11 +165,4 @@ fn local_apic(vcpu: &VcpuFd) -> Result<(), BackendError> {
     set_register(&mut lapic, LVT_LINT0, MODE_EXTINT);
     set_register(&mut lapic, LVT_LINT1, MODE_NMI);
     vcpu.set_lapic(&lapic).map_err(ioctl("KVM_SET_LAPIC"))
-}
-
-fn set_register(lapic: &mut kvm_lapic_state, offset: usize, value: u32) {
-    let bytes = lapic.regs.iter_mut().skip(offset);
-    for (byte, new) in bytes.zip(value.to_le_bytes()) {
-        *byte = new.cast_signed();
-    }
 }
