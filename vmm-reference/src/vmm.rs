@@ -1,6 +1,7 @@
 //! A VM's threads and the loop that watches them.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier};
@@ -12,7 +13,7 @@ use event_manager::{
 use pv_lock_host::Kicker;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::backend::VcpuBackend;
+use crate::backend::{BackendError, VcpuBackend};
 use crate::nudge::Nudger;
 use crate::signals;
 use crate::vcpu::{Ended, Vcpu, Whereabouts};
@@ -198,7 +199,9 @@ impl Vmm {
                 .name(format!("vcpu{index}"))
                 .spawn(move || {
                     gate.wait();
-                    let ended = vcpu.run();
+                    // Nothing of the vCPU is looked at after a panic.
+                    let ended = catch_unwind(AssertUnwindSafe(|| vcpu.run()))
+                        .unwrap_or(Ended::Failed(BackendError::Panicked, None));
                     // The receiver is gone only when nobody asks any more.
                     let _ = report.send((index, ended));
                     let _ = event.write(1);

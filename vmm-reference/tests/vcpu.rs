@@ -15,7 +15,9 @@ use pv_lock_host::{ApicId, HaltScheduler, Kicker, VcpuParker};
 use vmm_reference::backend::{BackendError, Exit, VcpuBackend, Via};
 use vmm_reference::devices::{Bus, BusEvent};
 use vmm_reference::hypercall::{Calls, Kicks};
+use vmm_reference::nudge::Nudger;
 use vmm_reference::vcpu::{Ended, Vcpu};
+use vmm_reference::vmm::{Vmm, Waited};
 
 /// What the guest does next.
 enum Step {
@@ -189,4 +191,36 @@ fn ends_of_the_guest_end_the_loop() {
         panic!("an error ends it")
     };
     assert_eq!(e.to_string(), "KVM_RUN: Bad address (os error 14)");
+}
+
+/// A bug of the VMM's own ends the VM with an error instead of leaving it one
+/// vCPU short.
+#[test]
+fn a_panic_on_a_vcpu_thread_is_an_end() {
+    struct Bug;
+    impl VcpuBackend for Bug {
+        fn run(&mut self, _bus: &Bus) -> Result<Exit, BackendError> {
+            panic!("on purpose, in a test");
+        }
+        fn set_result(&mut self, _rax: u64) {}
+    }
+    let ids = [ApicId(0)];
+    let (scheduler, mut parkers) = HaltScheduler::new(&ids).expect("one ID");
+    let calls = Calls::new(Kicks::Userspace(scheduler.kicker()), &ids);
+    let none = Enforcement::NotEnforced;
+    let vcpu = Vcpu::new(
+        Bug,
+        parkers.remove(0),
+        calls,
+        none,
+        Arc::new(Bus::default()),
+    );
+    let mut vmm = Vmm::start(vec![vcpu], scheduler.kicker(), Nudger::by_signal()).expect("starts");
+    let limit = std::time::Instant::now() + Duration::from_secs(20);
+    assert_eq!(vmm.wait(limit).expect("wait"), Waited::Failed);
+    let ends = vmm.stop().expect("nothing runs any more");
+    assert!(matches!(
+        ends.as_slice(),
+        [Ended::Failed(BackendError::Panicked, _)]
+    ));
 }

@@ -82,6 +82,10 @@ pub enum BackendError {
         /// Where the guest was.
         rip: u64,
     },
+    /// The VMM's own code on the vCPU's thread panicked: a bug, but one that
+    /// must end the VM and not leave it without a vCPU.
+    #[error("a panic on the vCPU's thread (its message is above)")]
+    Panicked,
     /// The hosted program met the end of guest memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
