@@ -153,22 +153,21 @@ impl RunConfig {
             return Err(ConfigError::UserspaceSmp);
         }
         // A mapping is cheap and would be granted; using it would be the end.
-        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        match host_memory(&meminfo) {
-            Some(have) if self.memory.bytes() > have => Err(ConfigError::Memory {
+        let have = host_memory();
+        if self.memory.bytes() > have {
+            return Err(ConfigError::Memory {
                 asked: self.memory.bytes(),
                 have,
-            }),
-            _ => Ok(()),
+            });
         }
+        Ok(())
     }
 }
 
-/// MemTotal of /proc/meminfo, in bytes.
-fn host_memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find(|line| line.starts_with("MemTotal:"))?;
-    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    kib.checked_mul(1024)
+/// RAM that Linux has, in bytes.
+fn host_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
 }
 
 #[cfg(test)]
@@ -193,9 +192,17 @@ mod tests {
     }
 
     #[test]
-    fn a_hosts_memory_is_read() {
-        let text = "MemTotal:       16330532 kB\nMemFree:        1 kB\n";
-        assert_eq!(host_memory(text), Some(16_330_532 * 1024));
-        assert_eq!(host_memory("MemTotal: lots"), None);
+    fn a_hosts_memory_is_what_proc_says() {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let total = meminfo.lines().find(|line| line.starts_with("MemTotal:"));
+        let kib: u64 = total
+            .unwrap()
+            .split(' ')
+            .rev()
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert_eq!(host_memory(), kib * 1024);
     }
 }

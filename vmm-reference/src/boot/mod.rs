@@ -13,7 +13,7 @@
 //! | GPA | what |
 //! |---|---|
 //! | 0x500 | GDT |
-//! | 0x1000 | page tables: the first GiB one to one |
+//! | 0x1000 | page tables for long mode: the first GiB one to one |
 //! | 0x7000 | zero page, PVH start info or multiboot information |
 //! | 0x8000 | lists that these point to: memory map, modules |
 //! | 0x20000 | command line |
@@ -272,7 +272,6 @@ pub fn load(
     }
     let tables = acpi::Tables::new(apic_ids);
     tables.write(memory)?;
-    crate::memory::write_page_tables(memory)?;
     for (gpa, entry) in (GDT..).step_by(8).zip(GDT_ENTRIES) {
         crate::memory::write_word(memory, gpa, entry)?;
     }
@@ -282,6 +281,9 @@ pub fn load(
         }
         Format::Multiboot(header) => multiboot::load(source, &kernel, header, memory, layout),
     }?;
+    if matches!(entry, Entry::Bits64 { .. }) {
+        crate::memory::write_page_tables(memory)?;
+    }
     Ok((entry, format))
 }
 

@@ -35,8 +35,11 @@ enum What {
     },
 }
 
-impl BenchArgs {
-    pub(super) fn run(self) -> Result<ExitCode, AnyError> {
+impl super::Subcommand for BenchArgs {
+    const NAME: &str = "bench";
+    const ABOUT: &str = "Measure where the time of a hand-over goes, or compare the policies";
+
+    fn run(self) -> Result<ExitCode, AnyError> {
         match self.what {
             What::Handover { json } => {
                 let parts = handover::measure()?;

@@ -29,8 +29,11 @@ pub(super) struct ConformanceArgs {
     list: bool,
 }
 
-impl ConformanceArgs {
-    pub(super) fn run(self) -> Result<ExitCode, AnyError> {
+impl super::Subcommand for ConformanceArgs {
+    const NAME: &str = "conformance";
+    const ABOUT: &str = "Check what a guest may rely on: PV_UNHALT and KICK_CPU, case by case";
+
+    fn run(self) -> Result<ExitCode, AnyError> {
         if self.list {
             let cases = conformance::cases::ALL.iter().copied().flatten();
             let lines = cases.map(|case| format!("{:<32}  {}\n", case.name, case.expects));

@@ -85,8 +85,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(value))
 }
 
-impl DemoArgs {
-    pub(super) fn run(self) -> Result<ExitCode, AnyError> {
+impl super::Subcommand for DemoArgs {
+    const NAME: &str = "demo";
+    const ABOUT: &str =
+        "Measure lock contention under vCPU overcommit, spinning and with halt/kick";
+
+    fn run(self) -> Result<ExitCode, AnyError> {
         let config = DemoConfig {
             vcpus: self.vcpus,
             modes: self.modes,

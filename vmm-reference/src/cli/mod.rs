@@ -10,23 +10,52 @@ mod run;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, Command};
 
-/// Shows what KVM's paravirtual spinlocks are for, on this host's /dev/kvm.
-#[derive(Debug, Parser)]
-#[command(version, about, long_about = None)]
-pub struct Cli {
-    #[command(subcommand)]
-    command: Command,
+/// A subcommand: what its file is for.
+trait Subcommand: Args {
+    const NAME: &str;
+    /// Its line in the list of subcommands: the first of its arguments' help.
+    const ABOUT: &str;
+
+    fn run(self) -> Result<ExitCode, AnyError>;
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Bench(bench::BenchArgs),
-    Conformance(conformance::ConformanceArgs),
-    Demo(demo::DemoArgs),
-    Probe(probe::ProbeArgs),
-    Run(run::RunArgs),
+/// A subcommand whose arguments are made known only when it is the one: making
+/// all of them takes as long as making a VM's first half.
+#[derive(Debug)]
+struct Entry {
+    name: &'static str,
+    about: &'static str,
+    describe: fn(Command) -> Command,
+    run: fn(&ArgMatches) -> Result<ExitCode, AnyError>,
+}
+
+impl Entry {
+    const fn of<S: Subcommand>() -> Self {
+        Self {
+            name: S::NAME,
+            about: S::ABOUT,
+            describe: S::augment_args,
+            run: |matches| S::from_arg_matches(matches)?.run(),
+        }
+    }
+}
+
+const SUBCOMMANDS: &[Entry] = &[
+    Entry::of::<bench::BenchArgs>(),
+    Entry::of::<conformance::ConformanceArgs>(),
+    Entry::of::<demo::DemoArgs>(),
+    Entry::of::<probe::ProbeArgs>(),
+    Entry::of::<run::RunArgs>(),
+];
+
+/// What was asked for, and how.
+#[derive(Debug)]
+pub struct Cli {
+    entry: &'static Entry,
+    matches: ArgMatches,
 }
 
 /// Ended by SIGINT or SIGTERM, as a shell reports it.
@@ -37,8 +66,7 @@ impl Cli {
     /// Parses the process's arguments. `--help` and `--version` print and are
     /// done; a usage error is one line on stderr and status 2.
     pub fn from_args() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|e| {
-            use clap::error::ErrorKind;
+        Self::parse().map_err(|e| {
             if !e.use_stderr() || e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
                 // Nothing is left to do if stdout or stderr is closed.
                 let _ = e.print();
@@ -49,21 +77,39 @@ impl Cli {
         })
     }
 
+    fn parse() -> Result<Self, clap::Error> {
+        let mut command = command();
+        let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        matches
+            .remove_subcommand()
+            .and_then(|(name, matches)| {
+                let entry = SUBCOMMANDS.iter().find(|entry| entry.name == name)?;
+                Some(Self { entry, matches })
+            })
+            .ok_or_else(|| command.error(ErrorKind::MissingSubcommand, "a subcommand is missing"))
+    }
+
     /// Does what was asked. Status: 0 done, 1 an error in one line on stderr,
     /// 130 ended by a signal.
     pub fn run(self) -> ExitCode {
-        let result = match self.command {
-            Command::Bench(args) => args.run(),
-            Command::Conformance(args) => args.run(),
-            Command::Demo(args) => args.run(),
-            Command::Probe(args) => args.run(),
-            Command::Run(args) => args.run(),
-        };
-        result.unwrap_or_else(|e| {
+        (self.entry.run)(&self.matches).unwrap_or_else(|e| {
             eprintln!("vmm-reference: {e}");
             ExitCode::FAILURE
         })
     }
+}
+
+fn command() -> Command {
+    let command = Command::new("vmm-reference")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true);
+    command.subcommands(SUBCOMMANDS.iter().map(|entry| {
+        Command::new(entry.name)
+            .about(entry.about)
+            .defer(entry.describe)
+    }))
 }
 
 /// What clap says on several lines, without its label and its advice.
@@ -82,4 +128,25 @@ fn print(text: &str) -> Result<(), AnyError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_says_what_each_help_says() {
+        for entry in SUBCOMMANDS {
+            let described = (entry.describe)(Command::new(entry.name));
+            let about = described.get_about().map(ToString::to_string);
+            assert_eq!(about.as_deref(), Some(entry.about));
+        }
+    }
+
+    #[test]
+    fn every_subcommand_is_well_formed() {
+        let mut command = command();
+        command.build();
+        command.debug_assert();
+    }
 }

@@ -15,8 +15,11 @@ pub(super) struct ProbeArgs {
     json: bool,
 }
 
-impl ProbeArgs {
-    pub(super) fn run(self) -> Result<ExitCode, AnyError> {
+impl super::Subcommand for ProbeArgs {
+    const NAME: &str = "probe";
+    const ABOUT: &str = "Find out what this host offers: doors, halts, features, limits";
+
+    fn run(self) -> Result<ExitCode, AnyError> {
         let report = probe::probe()?;
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;

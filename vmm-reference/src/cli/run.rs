@@ -60,8 +60,11 @@ pub(super) struct RunArgs {
     control: Option<PathBuf>,
 }
 
-impl RunArgs {
-    pub(super) fn run(self) -> Result<ExitCode, AnyError> {
+impl super::Subcommand for RunArgs {
+    const NAME: &str = "run";
+    const ABOUT: &str = "Boot a guest with its serial console on standard input and output";
+
+    fn run(self) -> Result<ExitCode, AnyError> {
         let config = RunConfig {
             boot: BootSource {
                 kernel: self.kernel,

@@ -40,21 +40,27 @@ impl Shared {
     }
 }
 
-/// The end that vCPUs write to.
-#[derive(Clone, Debug)]
+/// The end that vCPUs write to. Without a writer yet it only holds what fits.
+#[derive(Clone, Debug, Default)]
 pub struct Output {
     shared: Arc<Shared>,
 }
 
 impl Output {
-    /// Starts the thread that writes to `to`.
+    /// One with its writer.
     pub fn to<W: Write + Send + 'static>(to: W) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
+        let output = Self::default();
+        output.write_to(to)?;
+        Ok(output)
+    }
+
+    /// Starts the thread that writes to `to`; once.
+    pub fn write_to<W: Write + Send + 'static>(&self, to: W) -> io::Result<()> {
+        let theirs = Arc::clone(&self.shared);
         std::thread::Builder::new()
             .name("console".to_string())
             .spawn(move || drain(&theirs, to))?;
-        Ok(Self { shared })
+        Ok(())
     }
 
     /// From now on no vCPU waits for room: what finds none is dropped.

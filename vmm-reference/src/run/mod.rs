@@ -115,15 +115,19 @@ impl RunEnd {
 /// Boots the guest and runs it to its end.
 pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let kvm = host::open_kvm()?;
-    let output = Output::to(io::stdout()).map_err(RunError::io("start the console"))?;
+    let output = Output::default();
     let machine = Machine::build(&kvm, config, output.clone())?;
     let stats_request = signals::install_stats().map_err(RunError::io("handle SIGUSR1"))?;
     let raw = RawMode::enter().map_err(RunError::io("make the terminal raw"))?;
     let kicker = machine.scheduler.kicker();
     let mut vmm = Vmm::start(machine.vcpus, kicker, Nudger::by_signal())?;
+    // Not before the guest runs: what it prints meanwhile is kept.
+    let writing = output.write_to(io::stdout());
     let (kicks, stats, bus) = (machine.kicks, machine.stats, machine.bus);
     let guest = Guest::new(vmm.handle(), kicks, stats, bus, vmm.started());
-    let waited = supervise(&mut vmm, config, machine.com1, &guest, stats_request, &raw);
+    let waited = writing
+        .map_err(RunError::io("start the console"))
+        .and_then(|()| supervise(&mut vmm, config, machine.com1, &guest, stats_request, &raw));
     if matches!(waited, Ok(Waited::Ended)) {
         output.flush_within(FLUSH_LIMIT);
     }
