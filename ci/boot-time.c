@@ -77,6 +77,7 @@ static int guest(const char *image, size_t bytes)
 				    .present = 1, .s = 1, .db = 1, .g = 1 };
 	struct kvm_lapic_state lapic;
 	struct kvm_irqfd irqfd = { .gsi = 4 };
+	struct kvm_enable_cap enforce = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = { 1 } };
 	struct kvm_sregs sregs;
 	struct kvm_regs regs = { .rip = 0x100020, .rflags = 2, .rax = 0x2badb002, .rbx = 0x7000 };
 	struct kvm_userspace_memory_region region = { .memory_size = bytes };
@@ -86,6 +87,7 @@ static int guest(const char *image, size_t bytes)
 
 	must(kvm >= 0, "/dev/kvm");
 	CALL(kvm, KVM_GET_API_VERSION, 0);
+	CALL(kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	must(memory != MAP_FAILED, "mmap");
@@ -102,6 +104,7 @@ static int guest(const char *image, size_t bytes)
 	irqfd.fd = irq = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	must(irq >= 0, "eventfd");
 	CALL(vm, KVM_IRQFD, &irqfd);
+	CALL(kvm, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER);
 	vcpu.fd = CALL(vm, KVM_CREATE_VCPU, 0);
 	vcpu.run = mmap(NULL, CALL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0),
 			PROT_READ | PROT_WRITE, MAP_SHARED, vcpu.fd, 0);
@@ -109,12 +112,14 @@ static int guest(const char *image, size_t bytes)
 	CALL(vcpu.fd, KVM_GET_LAPIC, &lapic);
 	memcpy(lapic.regs + 0xf0, &(uint32_t){ 0x1ff }, 4);
 	CALL(vcpu.fd, KVM_SET_LAPIC, &lapic);
+	CALL(vcpu.fd, KVM_ENABLE_CAP, &enforce);
 	CALL(vcpu.fd, KVM_SET_CPUID2, &cpuid);
 	CALL(vcpu.fd, KVM_SET_MSRS, &msrs);
 	CALL(vcpu.fd, KVM_GET_LAPIC, &lapic);
 	memcpy(lapic.regs + 0x350, &(uint32_t){ 0x700 }, 4);
 	memcpy(lapic.regs + 0x360, &(uint32_t){ 0x400 }, 4);
 	CALL(vcpu.fd, KVM_SET_LAPIC, &lapic);
+	CALL(vcpu.fd, KVM_GET_STATS_FD, 0);
 	cpuid.head.nent = 256;
 	CALL(vcpu.fd, KVM_GET_CPUID2, &cpuid);
 	CALL(vcpu.fd, KVM_GET_SREGS, &sregs);
