@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # boot-time: the same kernel, initramfs and vCPUs in vmm-reference and in QEMU
-# (q35 and microvm), in turns in one lab: seconds from start to init.
+# (q35 and microvm), in turns in one lab: seconds from start to the kernel's first
+# message and to init.
 #
 #   ci/lab/run boot-time [--cpus N] [--rounds N] [--guest-kernel VERSION|PATH]
 boot_cpus=4 rounds=3 guest_kernel=6.12
@@ -33,4 +34,5 @@ for firmware in bios-256k.bin bios-microvm.bin qboot.rom linuxboot_dma.bin linux
   done
 done
 lab_vmm_file
-lab_command guest-boot-time "$rounds" "$boot_cpus" "console=ttyS0 quiet panic=-1"
+lab_command guest-boot-time "$rounds" "$boot_cpus" \
+  "console=ttyS0 earlyprintk=ttyS0 loglevel=6 panic=-1"
