@@ -3,21 +3,22 @@
 # CPUs, of PV spinlocks, and what KVM counted.
 #
 #   ci/lab/run linux --cpus 4
-#   ci/lab/run linux --cpus 4 --guest-kernel 6.1 --pv=-pv-unhalt --expect no-host
-#   ci/lab/run linux --cpus 4 --pv=+realtime --expect realtime
-#   ci/lab/run linux --cpus 4 --cmdline nopvspin --expect nopvspin
+#   ci/lab/run linux --cpus 4 --guest-kernel 6.1 --pv=-pv-unhalt
+#   ci/lab/run linux --cpus 4 --pv=+realtime
+#   ci/lab/run linux --cpus 4 --cmdline nopvspin
 #
 #   --guest-kernel VERSION|PATH  as --kernel of the lab; default 6.12
 #   --seconds N                  how long the guest takes the lock; default 3
 #   --cmdline TEXT               more of a command line
 #   --end poweroff|reboot        how the guest ends; default poweroff
-#   --expect WHAT                enabled (default), no-host, realtime, nopvspin
+#   --expect WHAT                enabled, no-host, realtime, nopvspin; default what
+#                                --pv and --cmdline make of it
 # and --cpus, --memory, --pv, --halt, --control of vmm-reference run.
 #
 # Two features that are hypercalls of their own stay off (--all-pv leaves them
 # on), so that what KVM counts are kicks.
 pv=-pv-send-ipi,-pv-sched-yield
-guest_cpus=1 guest_kernel=6.12 seconds=3 cmdline='' expect=enabled end=poweroff options=()
+guest_cpus=1 guest_kernel=6.12 seconds=3 cmdline='' expect='' end=poweroff options=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --pv=*) pv+=${pv:+,}${1#--pv=} && shift && continue ;;
@@ -38,6 +39,14 @@ while [[ $# -gt 0 ]]; do
   esac
   shift 2
 done
+if [[ -z $expect ]]; then
+  case ",$pv, $cmdline " in
+    *' nopvspin '*) expect=nopvspin ;;
+    *,+realtime,*) expect=realtime ;;
+    *,-pv-unhalt,*) expect=no-host ;;
+    *) expect=enabled ;;
+  esac
+fi
 # The message of kvm_spinlock_init. Since its tests were put in another order a
 # guest with the hint and without the feature names the hint.
 hypercalls=none
