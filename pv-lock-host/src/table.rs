@@ -13,86 +13,146 @@ const EMPTY: u32 = u32::MAX;
 pub(crate) struct ApicTable {
     /// Slot by id, for small ids.
     dense: Box<[u32]>,
-    /// Open addressing with linear probing, at most half full; `(id, slot)`.
-    sparse: Box<[(u32, u32)]>,
-    /// Right shift that turns a product into a place in `sparse`.
-    shift: u32,
-    /// No id is further than this from its place: the bound of a look-up,
-    /// hit or miss, whatever id a guest comes up with.
-    reach: usize,
+    sparse: Option<Sparse>,
 }
 
 impl ApicTable {
-    /// Fails with the first id that comes twice.
+    /// Fails with an id that comes twice.
     pub(crate) fn new(ids: &[ApicId]) -> Result<Self, ApicId> {
-        let (mut small, mut large) = (0, 0usize);
-        for id in ids {
-            match usize::try_from(id.0) {
-                Ok(id) if id < DENSE => small = small.max(id + 1),
-                _ => large += 1,
-            }
-        }
-        let places = (large * 2).next_power_of_two().max(2);
-        let mut table = Self {
-            dense: vec![EMPTY; small].into_boxed_slice(),
-            sparse: vec![(0, EMPTY); if large == 0 { 0 } else { places }].into_boxed_slice(),
-            shift: u32::BITS - places.trailing_zeros(),
-            reach: 0,
-        };
+        let is_small = |id: &ApicId| (id.0 as usize) < DENSE;
+        let small = ids.iter().filter(|id| is_small(id)).max();
+        let mut dense = vec![EMPTY; small.map_or(0, |id| id.0 as usize + 1)].into_boxed_slice();
+        let mut large = Vec::new();
         for (slot, &id) in (0u32..).zip(ids) {
-            table.insert(id, slot)?;
-        }
-        Ok(table)
-    }
-
-    fn insert(&mut self, id: ApicId, slot: u32) -> Result<(), ApicId> {
-        if let Some(place) = self.dense.get_mut(id.0 as usize) {
-            if *place != EMPTY {
-                return Err(id);
-            }
-            *place = slot;
-            return Ok(());
-        }
-        let mask = self.sparse.len() - 1;
-        let home = self.home(id);
-        for distance in 0..self.sparse.len() {
-            let Some(place) = self.sparse.get_mut((home + distance) & mask) else {
-                break;
-            };
-            if place.1 == EMPTY {
-                *place = (id.0, slot);
-                self.reach = self.reach.max(distance);
-                return Ok(());
-            }
-            if place.0 == id.0 {
-                break;
+            match dense.get_mut(id.0 as usize) {
+                Some(place) if *place == EMPTY => *place = slot,
+                Some(_) => return Err(id),
+                None => large.push(Entry { id, slot }),
             }
         }
-        // The table is at most half full, so only a duplicate ends up here.
-        Err(id)
-    }
-
-    /// Fibonacci hashing: the high bits of a product with 2^32 / phi.
-    fn home(&self, id: ApicId) -> usize {
-        (id.0.wrapping_mul(0x9e37_79b9) >> self.shift) as usize
+        let sparse = match large.as_slice() {
+            [] => None,
+            large => Some(Sparse::new(large)?),
+        };
+        Ok(Self { dense, sparse })
     }
 
     /// The slot of `id`.
     #[inline]
     pub(crate) fn get(&self, id: ApicId) -> Option<usize> {
-        if let Some(&slot) = self.dense.get(id.0 as usize) {
-            return (slot != EMPTY).then_some(slot as usize);
+        let slot = match self.dense.get(id.0 as usize) {
+            Some(&slot) => slot,
+            None => self.sparse.as_ref()?.get(id),
+        };
+        (slot != EMPTY).then_some(slot as usize)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    id: ApicId,
+    /// [`EMPTY`]: none, whatever the id.
+    slot: u32,
+}
+
+/// Cuckoo hashing: an id is in one of two places or nowhere. So a look-up takes
+/// as long among thousands as among two, hit or miss, whatever ids a guest
+/// comes up with.
+#[derive(Debug)]
+struct Sparse {
+    /// At most a third of them taken.
+    places: Box<[Entry]>,
+    multipliers: [u64; 2],
+    /// Right shift that turns a product into a place.
+    shift: u32,
+}
+
+impl Sparse {
+    /// A third: entries find their places at nearly the first try.
+    const ROOM: usize = 3;
+    /// Entries that one insertion may move, before it is taken for a cycle.
+    const MOVES: usize = 64;
+    /// Pairs of multipliers that are tried before there are more places.
+    const TRIES: usize = 8;
+
+    /// Fails with an id that comes twice.
+    fn new(entries: &[Entry]) -> Result<Self, ApicId> {
+        let mut multiplier = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = || {
+            // A multiplicative congruential generator: odd numbers stay odd.
+            multiplier = multiplier.wrapping_mul(0xda94_2042_e4dd_58b5);
+            multiplier
+        };
+        let mut places = (entries.len() * Self::ROOM).next_power_of_two();
+        loop {
+            for _ in 0..Self::TRIES {
+                let mut table = Self {
+                    places: vec![Self::NOTHING; places].into_boxed_slice(),
+                    multipliers: [next(), next()],
+                    shift: u64::BITS - places.trailing_zeros(),
+                };
+                if table.fill(entries)? {
+                    return Ok(table);
+                }
+            }
+            places *= 2;
         }
-        if self.sparse.is_empty() {
-            return None;
+    }
+
+    const NOTHING: Entry = Entry {
+        id: ApicId(0),
+        slot: EMPTY,
+    };
+
+    /// `false` if some entry finds no place.
+    fn fill(&mut self, entries: &[Entry]) -> Result<bool, ApicId> {
+        for &entry in entries {
+            if self.get(entry.id) != EMPTY {
+                return Err(entry.id);
+            }
+            if !self.insert(entry) {
+                return Ok(false);
+            }
         }
-        let mask = self.sparse.len() - 1;
-        let home = self.home(id);
-        (home..=home + self.reach)
-            .filter_map(|place| self.sparse.get(place & mask))
-            .take_while(|(_, slot)| *slot != EMPTY)
-            .find(|(there, _)| *there == id.0)
-            .map(|&(_, slot)| slot as usize)
+        Ok(true)
+    }
+
+    fn insert(&mut self, entry: Entry) -> bool {
+        let mut homeless = entry;
+        let [mut at, _] = self.places_of(entry.id);
+        for _ in 0..Self::MOVES {
+            let Some(place) = self.places.get_mut(at) else {
+                return false;
+            };
+            std::mem::swap(place, &mut homeless);
+            if homeless.slot == EMPTY {
+                return true;
+            }
+            let [first, second] = self.places_of(homeless.id);
+            at = if at == first { second } else { first };
+        }
+        false
+    }
+
+    /// The high bits of two products.
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "shifted down to the width of an index"
+    )]
+    fn places_of(&self, id: ApicId) -> [usize; 2] {
+        self.multipliers
+            .map(|by| (u64::from(id.0).wrapping_mul(by) >> self.shift) as usize)
+    }
+
+    #[inline]
+    fn get(&self, id: ApicId) -> u32 {
+        // Both at once, with nothing to predict between them.
+        let [first, second] = self.places_of(id).map(|at| match self.places.get(at) {
+            Some(entry) if entry.id == id => entry.slot,
+            _ => EMPTY,
+        });
+        first.min(second)
     }
 }
 
@@ -130,13 +190,15 @@ mod tests {
 
     /// What topologies hand out: packages, cores and threads in bit fields.
     #[test]
-    fn reach_stays_short_for_regular_ids() {
+    fn regular_ids_need_no_more_room() {
         for stride in [1, 2, 16, 256, 4096, 1 << 16, 1 << 20] {
-            let ids: Vec<ApicId> = (0..4096u32)
-                .map(|n| ApicId(4096 + n.wrapping_mul(stride)))
-                .collect();
-            if let Ok(table) = ApicTable::new(&ids) {
-                assert!(table.reach <= 64, "stride {stride}: {}", table.reach);
+            for n in [1u32, 2, 3, 100, 4096] {
+                let ids: Vec<ApicId> = (0..n)
+                    .map(|i| ApicId(4096 + i.wrapping_mul(stride)))
+                    .collect();
+                let table = ApicTable::new(&ids).unwrap();
+                let places = table.sparse.map_or(0, |sparse| sparse.places.len());
+                assert_eq!(places, (ids.len() * Sparse::ROOM).next_power_of_two());
             }
         }
     }
