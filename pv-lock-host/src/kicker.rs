@@ -94,7 +94,7 @@ impl Kicker {
         }
     }
 
-    #[cold]
+    #[inline]
     fn wake(&self, index: usize, slot: &Slot) {
         let shared = &*self.shared;
         if shared.counting {

@@ -90,7 +90,7 @@ impl VcpuParker {
     }
 
     /// The rest of a halt that does not return at once.
-    #[cold]
+    #[inline(never)]
     fn wait(&mut self, state: State, deadline: Option<Instant>, poll_ns: u64) -> WakeReason {
         self.seated = false;
         let shared = &*self.shared;
