@@ -81,7 +81,7 @@ pub fn measure() -> Result<Vec<Part>, HandoverError> {
     let round = 1e9 / calibrate(&backend, WAY, &offered)?.rounds_per_s();
     Ok(vec![
         Part {
-            name: "guest: one spin round (9 instructions)",
+            name: "guest: one spin round (5 instructions)",
             ns: round,
         },
         Part {

@@ -69,10 +69,8 @@ pub mod waiter {
     pub const TICKET: u64 = 0x0;
     /// The APIC ID to kick.
     pub const APIC_ID: u64 = 0x8;
-    /// Bytes an entry; the assembly shifts by `SIZE_SHIFT`.
-    pub const SIZE: u64 = 1 << SIZE_SHIFT;
-    /// log2 of `SIZE`.
-    pub const SIZE_SHIFT: u64 = 4;
+    /// Bytes an entry: twice what the assembly can scale an index by.
+    pub const SIZE: u64 = 16;
 }
 
 /// The result page of one vCPU, written by it alone.

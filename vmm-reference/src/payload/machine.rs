@@ -138,11 +138,10 @@ impl LockMachine {
     fn step(&self, p: &Pages<'_>, interrupted: &AtomicBool) -> Result<(At, Option<Leave>)> {
         // Relaxed: parameters do not change but for STOP, which orders nothing.
         let read = |offset| Ok::<_, MemoryError>(word(&p.param, offset)?.load(Ordering::Relaxed));
-        let stop = word(&p.param, param::STOP)?;
         let serving = word(&p.lock, lock::SERVING)?;
         match self.at {
             At::Round => {
-                if stop.load(Ordering::Relaxed) != 0 {
+                if read(param::STOP)? != 0 {
                     return self.off(p);
                 }
                 let since = self.now();
@@ -155,7 +154,6 @@ impl LockMachine {
                 Ok((At::Spin { ticket, since }, None))
             }
             At::Spin { ticket, since } => {
-                let pv = read(param::MODE)? == mode::PV;
                 let mut rounds = read(param::THRESHOLD)?;
                 loop {
                     spin_loop();
@@ -164,25 +162,23 @@ impl LockMachine {
                     if serving.load(Ordering::Acquire) == ticket {
                         return self.critical(p, ticket, since);
                     }
-                    if stop.load(Ordering::Relaxed) != 0 {
-                        return self.off(p);
-                    }
                     if interrupted.load(Ordering::Relaxed) {
                         return Ok((At::Spin { ticket, since }, None));
                     }
-                    if pv {
-                        rounds = rounds.saturating_sub(1);
-                        if rounds == 0 {
-                            break;
-                        }
+                    rounds = rounds.saturating_sub(1);
+                    if rounds == 0 {
+                        break;
                     }
                 }
-                self.slow_path(p, ticket, since)
+                if read(param::MODE)? == mode::PV {
+                    return self.slow_path(p, ticket, since);
+                }
+                self.spin_on(p, ticket, since)
             }
             At::Halted { ticket, since } => {
                 // Acquire: as in Spin.
                 if serving.load(Ordering::Acquire) != ticket {
-                    return Ok((At::Spin { ticket, since }, None));
+                    return self.spin_on(p, ticket, since);
                 }
                 self.unpublish(p, ticket)?;
                 self.critical(p, ticket, since)
@@ -217,11 +213,15 @@ impl LockMachine {
             self.unpublish(p, ticket)?;
             return self.critical(p, ticket, since);
         }
+        bump(&p.result, result::HALTS)?;
+        Ok((At::Halted { ticket, since }, Some(Leave::Halt)))
+    }
+
+    fn spin_on(&self, p: &Pages<'_>, ticket: u64, since: u64) -> Result<(At, Option<Leave>)> {
         if word(&p.param, param::STOP)?.load(Ordering::Relaxed) != 0 {
             return self.off(p);
         }
-        bump(&p.result, result::HALTS)?;
-        Ok((At::Halted { ticket, since }, Some(Leave::Halt)))
+        Ok((At::Spin { ticket, since }, None))
     }
 
     fn unpublish(&self, p: &Pages<'_>, ticket: u64) -> Result<()> {
