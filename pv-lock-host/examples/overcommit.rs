@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pv_lock_host::{
-    AdaptivePolling, ApicId, HaltScheduler, Kicker, Polling, RunCap, SchedulerBuilder, VcpuParker,
+    AdaptivePolling, ApicId, HaltScheduler, Kicker, Polling, SchedulerBuilder, VcpuParker,
     WakeReason, Yielding,
 };
 
@@ -145,15 +145,10 @@ fn main() {
         .map_or(250, |arg| arg.parse().unwrap());
     let time = Duration::from_millis(milliseconds);
     let cpus = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let plain = RunCap {
-        hand_over: false,
-        ..RunCap::default()
-    };
     let yielding = [
         ("nothing", Yielding::Nothing),
         ("sched_yield", Yielding::SchedYield),
-        ("cap", Yielding::Cap(plain)),
-        ("cap, hand over", Yielding::default()),
+        ("cap", Yielding::default()),
     ];
     let polling = [
         ("off", Polling::Off),
@@ -171,7 +166,7 @@ fn main() {
         }
         println!();
     };
-    row("spin", "-", &HaltScheduler::builder(), false);
+    row("never halts", "-", &HaltScheduler::builder(), false);
     for (yields, yielding) in &yielding {
         for (polls, polling) in polling {
             let builder = HaltScheduler::builder()

@@ -103,7 +103,7 @@ impl Gate {
     #[inline]
     pub(crate) fn yields(&self) -> bool {
         // Relaxed: a glance; the lock decides.
-        self.cap.hand_over && self.urgent.load(Relaxed) != 0
+        self.urgent.load(Relaxed) != 0
     }
 
     /// Owner: takes a place, waiting for it if need be; `false` if the VM was
@@ -111,7 +111,7 @@ impl Gate {
     pub(crate) fn enter(&self, me: usize, slot: &Slot, slots: &[Slot]) -> bool {
         let mut line = self.lock();
         if line.has_place(me) {
-            if !(self.cap.hand_over && line.kicked > 0) {
+            if line.kicked == 0 {
                 return true;
             }
             // The directed yield.

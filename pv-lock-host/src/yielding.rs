@@ -20,9 +20,10 @@ pub enum Yielding {
     /// The kicker's thread yields its CPU (`sched_yield`), if more vCPUs want
     /// to run than there are host CPUs.
     SchedYield,
-    /// Only so many vCPUs run guest code at once; the others wait in line, and
-    /// one that was kicked goes to the head of it. The default, with the values
-    /// of [`RunCap::default`].
+    /// Only so many vCPUs run guest code at once; the others wait in line. One
+    /// that was kicked goes to the head of it, and a vCPU that enters gives its
+    /// own place to it: a directed yield, for the one that enters is most likely
+    /// the kicker. The default, with the values of [`RunCap::default`].
     Cap(RunCap),
 }
 
@@ -45,10 +46,6 @@ pub struct RunCap {
     /// How long one may run while another waits, and how long one waits before
     /// it does something about it.
     pub slice: Duration,
-    /// Whether a vCPU that enters gives its own place to one that was kicked
-    /// and waits: a directed yield, for the one that enters is most likely the
-    /// kicker.
-    pub hand_over: bool,
     /// Called, from a waiting vCPU's thread, for a vCPU whose time is up:
     /// makes it leave guest mode (by a signal to its thread). Without it, one
     /// that has waited for a slice runs beside the others, above the cap.
@@ -56,13 +53,11 @@ pub struct RunCap {
 }
 
 impl Default for RunCap {
-    /// As many as there are host CPUs, slices of 3 ms, places are handed over,
-    /// nobody is preempted.
+    /// As many as there are host CPUs, slices of 3 ms, nobody is preempted.
     fn default() -> Self {
         Self {
             running: None,
             slice: Duration::from_millis(3),
-            hand_over: true,
             preempt: None,
         }
     }
@@ -73,7 +68,6 @@ impl fmt::Debug for RunCap {
         f.debug_struct("RunCap")
             .field("running", &self.running)
             .field("slice", &self.slice)
-            .field("hand_over", &self.hand_over)
             .field("preempt", &self.preempt.is_some())
             .finish()
     }

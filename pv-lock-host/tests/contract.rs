@@ -345,7 +345,6 @@ mod policies {
         RunCap {
             running: Some(NonZeroUsize::MIN),
             slice: Duration::MAX,
-            hand_over: false,
             preempt: None,
         }
     }
@@ -391,15 +390,10 @@ mod policies {
             Polling::Fixed(Duration::from_micros(50)),
             Polling::Adaptive(AdaptivePolling::default()),
         ];
-        let hand_over = RunCap {
-            hand_over: true,
-            ..cap_of_one()
-        };
         let yielding = [
             Yielding::Nothing,
             Yielding::SchedYield,
             Yielding::Cap(cap_of_one()),
-            Yielding::Cap(hand_over),
         ];
         for polling in polling {
             for yielding in &yielding {

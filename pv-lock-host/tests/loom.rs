@@ -345,7 +345,6 @@ fn one_place_for_two() {
 
     explore("one_place_for_two", || {
         let cap = RunCap {
-            hand_over: true,
             // A checker has no clock.
             slice: std::time::Duration::MAX,
             running: Some(NonZeroUsize::MIN),
