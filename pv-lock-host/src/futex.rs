@@ -28,6 +28,7 @@ impl Futex {
 
     /// Sleeps if the word still holds `expected`; the kernel compares and
     /// enqueues as one step with respect to [`Futex::wake_one`].
+    #[inline]
     pub(crate) fn wait(&self, expected: u32, deadline: Option<Instant>) -> FutexWait {
         let timeout = match deadline {
             None => None,
@@ -68,6 +69,7 @@ impl Futex {
     }
 
     /// Wakes the sleeper, if there is one.
+    #[inline]
     pub(crate) fn wake_one(&self) {
         // SAFETY: FUTEX_WAKE takes the address as a key and does not access the
         // word; `self` is borrowed, so the address is not reused meanwhile.
