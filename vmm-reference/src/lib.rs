@@ -24,6 +24,7 @@ pub mod probe;
 pub mod run;
 pub mod signals;
 pub mod stats;
+mod tell;
 pub mod terminal;
 pub mod vcpu;
 pub mod vm;

@@ -81,6 +81,20 @@ fn a_reader_that_goes_away_is_no_panic() {
 }
 
 #[test]
+fn words_that_nobody_can_hear_change_no_status() {
+    let full = || std::fs::File::create("/dev/full").expect("/dev/full opens");
+    for (args, status) in [
+        (["run", "--bogus"], 2),
+        (["demo", "--vcpus=0"], 1),
+        (["run", "--kernel=/nonexistent"], 1),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
+        let ended = command.args(args).stderr(full()).status();
+        assert_eq!(ended.expect("it starts").code(), Some(status), "{args:?}");
+    }
+}
+
+#[test]
 fn help_is_status_0_and_teaches() {
     let output = vmm(&["demo", "--help"]);
     assert_eq!(output.status.code(), Some(0));

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::{AnyError, print};
 use crate::bench::{handover, policies};
 use crate::demo::{Backend, BackendChoice};
+use crate::tell;
 
 /// Measure where the time of a hand-over goes, or compare the policies.
 #[derive(Debug, Args)]
@@ -52,7 +53,7 @@ impl super::Subcommand for BenchArgs {
             What::Policies { backend, cell_ms } => {
                 let (backend, why_hosted) = Backend::choose(backend)?;
                 if let Some(reason) = why_hosted {
-                    eprintln!("vmm-reference: {reason}; using the hosted backend");
+                    tell::line(format_args!("{reason}; using the hosted backend"));
                 }
                 let table = policies::measure(&backend, Duration::from_millis(cell_ms))?;
                 print(&table.markdown())?;

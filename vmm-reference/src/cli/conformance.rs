@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{AnyError, INTERRUPTED, print};
-use crate::conformance;
+use crate::{conformance, tell};
 
 /// Check what a guest may rely on: PV_UNHALT and KICK_CPU, case by case.
 ///
@@ -51,10 +51,8 @@ impl super::Subcommand for ConformanceArgs {
             return Ok(ExitCode::FAILURE);
         }
         if matrix.interrupted {
-            eprintln!(
-                "vmm-reference: ended by a signal after {} verdicts",
-                matrix.entries.len()
-            );
+            let verdicts = matrix.entries.len();
+            tell::line(format_args!("ended by a signal after {verdicts} verdicts"));
             return Ok(ExitCode::from(INTERRUPTED));
         }
         Ok(ExitCode::SUCCESS)

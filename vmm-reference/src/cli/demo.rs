@@ -11,7 +11,7 @@ use crate::demo::{
     self, Backend, BackendChoice, DemoConfig, DoorChoice, HaltChoice, Mode, Policy, PollChoice,
     Workload, YieldChoice,
 };
-use crate::host;
+use crate::{host, tell};
 
 /// Measure lock contention under vCPU overcommit, spinning and with halt/kick.
 ///
@@ -111,7 +111,7 @@ impl super::Subcommand for DemoArgs {
         };
         let (backend, why_hosted) = Backend::choose(config.backend)?;
         if let Some(reason) = why_hosted {
-            eprintln!("vmm-reference: {reason}; using the hosted backend");
+            tell::line(format_args!("{reason}; using the hosted backend"));
         }
         let cells = demo::plan(&config, &backend)?;
         if !self.json {
@@ -136,10 +136,8 @@ impl super::Subcommand for DemoArgs {
             print(&demo::report::text(&outcome.rows))?;
         }
         if outcome.interrupted {
-            eprintln!(
-                "vmm-reference: ended by a signal after {} cells",
-                outcome.rows.len()
-            );
+            let cells = outcome.rows.len();
+            tell::line(format_args!("ended by a signal after {cells} cells"));
             return Ok(ExitCode::from(INTERRUPTED));
         }
         Ok(ExitCode::SUCCESS)

@@ -13,6 +13,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command};
 
+use crate::tell;
+
 /// A subcommand: what its file is for.
 trait Subcommand: Args {
     const NAME: &str;
@@ -72,7 +74,7 @@ impl Cli {
                 let _ = e.print();
                 return ExitCode::from(if e.use_stderr() { USAGE } else { 0 });
             }
-            eprintln!("vmm-reference: {}", one_line(&e.to_string()));
+            tell::line(one_line(&e.to_string()));
             ExitCode::from(USAGE)
         })
     }
@@ -93,7 +95,7 @@ impl Cli {
     /// 130 ended by a signal.
     pub fn run(self) -> ExitCode {
         (self.entry.run)(&self.matches).unwrap_or_else(|e| {
-            eprintln!("vmm-reference: {e}");
+            tell::line(e);
             ExitCode::FAILURE
         })
     }

@@ -15,6 +15,7 @@ use crate::control::{Request, Target};
 use crate::devices::Bus;
 use crate::hypercall::Kicks;
 use crate::stats::{KvmStats, StatsError, StatsFd};
+use crate::tell;
 use crate::vmm::VmHandle;
 
 /// All that an operator can ask of.
@@ -64,10 +65,7 @@ impl Guest {
 
     /// All in one line.
     fn stats_line(&self) -> String {
-        let mut line = format!(
-            "vmm-reference: stats: {:.3} s",
-            self.0.started.elapsed().as_secs_f64()
-        );
+        let mut line = format!("stats: {:.3} s", self.0.started.elapsed().as_secs_f64());
         let kvm = self.kvm_stats().unwrap_or_default();
         for (name, value) in LINE.iter().filter_map(|name| Some((name, kvm.get(name)?))) {
             line.push_str(&format!(", {name} {value}"));
@@ -132,7 +130,7 @@ impl MutEventSubscriber for StatsOnSignal {
 
     fn process(&mut self, events: Events, _ops: &mut EventOps) {
         if events.fd() == self.request.as_raw_fd() && self.request.read().is_ok() {
-            eprintln!("{}", self.guest.stats_line());
+            tell::line(self.guest.stats_line());
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::memory::MemoryError;
 use crate::nudge::Nudger;
 use crate::signals;
 use crate::stats::StatsError;
+use crate::tell;
 use crate::terminal::RawMode;
 use crate::vcpu::Ended;
 use crate::vmm::{Vmm, VmmError, Waited};
@@ -138,7 +139,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     drop(raw);
     waited?;
     if config.stats {
-        eprint!("{}", guest.kvm_stats()?.text());
+        tell::text(&guest.kvm_stats()?.text());
     }
     verdict(ended)
 }
