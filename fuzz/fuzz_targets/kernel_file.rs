@@ -16,7 +16,7 @@ use vmm_reference::memory::ram::RamLayout;
 const RAM: u64 = 4 << 20;
 
 fn planned(image: &[u8], header: usize) {
-    let Ok(plan) = multiboot::plan(image, header, RAM) else {
+    let Ok(plan) = multiboot::plan(image, image.len() as u64, header, RAM) else {
         return;
     };
     let mut entry_inside = false;

@@ -147,6 +147,21 @@ fn files_that_are_no_kernel_are_named() {
     let mut large = image.clone();
     large.resize(17 << 20, 0);
     refused(&dir.file("large", &large), &[], "more --memory");
+    // Program headers of no size: 65,535 times the first, a segment of 1 MiB.
+    let often = |mut image: Vec<u8>, kind: usize, bytes: [usize; 2], size: usize| {
+        image.resize(2 << 20, 0);
+        image[kind] = 1;
+        for at in bytes {
+            image[at..at + 4].copy_from_slice(&(1u32 << 20).to_le_bytes());
+        }
+        image[size..size + 2].fill(0);
+        image[size + 2..size + 4].fill(0xff);
+        dir.file("often", &image)
+    };
+    let wide = often(guests::vmlinux(), 64, [96, 104], 54);
+    refused(&wide, &[], "more --memory");
+    let narrow = often(guests::elf(&guests::spin()), 52, [68, 72], 42);
+    refused(&narrow, &[], "bytes of the file, and RAM ends at");
     let module = dir.file("module", &vec![0; 16 << 20]);
     refused(
         &good,
@@ -155,7 +170,7 @@ fn files_that_are_no_kernel_are_named() {
     );
     refused(&good, &["--initrd", "/"], "not a regular file");
     refused(&good, &["--cmdline", &"x".repeat(70_000)], "70000 bytes");
-    refused(&good, &["--cpus", "100000"], "--cpus 100000");
+    refused(&good, &["--cpus", "5000"], "--cpus 5000");
     refused(&good, &["--cpus", "2", "--halt", "userspace"], "one vCPU");
     let mut command = run_unsized(&good);
     refuses(command.args(["--memory", "1000T"]), "this host has");

@@ -12,6 +12,7 @@ use linux_loader::loader::{BzImage, Elf, KernelLoader as _, KernelLoaderResult};
 use vm_memory::GuestAddress;
 
 use super::{BootError, BootSource, CMDLINE, Entry, INFO, Image, KernelError, LISTS, Place};
+use crate::boot::elf;
 use crate::boot::format::Format;
 use crate::memory::GuestMemory;
 use crate::memory::ram::{HIGH_RAM_START, RamLayout};
@@ -43,12 +44,16 @@ pub(super) fn load(
     layout: RamLayout,
     rsdp: u64,
 ) -> Result<Entry, BootError> {
-    let file = &mut kernel.file;
     if format == Format::BzImage {
+        let file = &mut kernel.file;
         let loaded = BzImage::load(memory, None, file, Some(GuestAddress(HIGH_RAM_START)))
             .map_err(|e| source.kernel(e))?;
         return bzimage(source, &loaded, memory, layout, rsdp);
     }
+    // linux-loader copies each segment, however often one is named.
+    let (segments, _) = elf::read(&kernel.start(elf::HEADERS)?).map_err(|e| source.kernel(e))?;
+    fits(source, elf::file_bytes(&segments), layout)?;
+    let file = &mut kernel.file;
     let loaded = Elf::load(memory, None, file, Some(GuestAddress(HIGH_RAM_START)))
         .map_err(|e| source.kernel(e))?;
     fits(source, loaded.kernel_end, layout)?;

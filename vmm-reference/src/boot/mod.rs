@@ -20,6 +20,7 @@
 //! | 0xe0000 | ACPI tables |
 
 pub mod acpi;
+pub mod elf;
 pub mod format;
 mod linux;
 pub mod multiboot;
@@ -197,17 +198,22 @@ pub enum KernelError {
     /// A multiboot kernel.
     #[error("{0}")]
     Multiboot(#[from] multiboot::MultibootError),
+    /// An ELF kernel.
+    #[error("{0}")]
+    Elf(#[from] elf::ElfError),
 }
 
 /// A file whose size is known.
 #[derive(Debug)]
-struct Image {
+struct Image<'a> {
+    role: &'static str,
+    path: &'a Path,
     file: File,
     bytes: u64,
 }
 
-impl Image {
-    fn open(role: &'static str, path: &Path) -> Result<Self, BootError> {
+impl<'a> Image<'a> {
+    fn open(role: &'static str, path: &'a Path) -> Result<Self, BootError> {
         let wrap = |source| BootError::File {
             role,
             path: path.to_owned(),
@@ -223,23 +229,46 @@ impl Image {
         }
         let file = File::open(path).map_err(wrap)?;
         let bytes = file.metadata().map_err(wrap)?.len();
-        Ok(Self { file, bytes })
+        Ok(Self {
+            role,
+            path,
+            file,
+            bytes,
+        })
     }
 
-    /// The first bytes.
-    fn head(&self) -> io::Result<Vec<u8>> {
-        let mut head = vec![0; format::HEAD];
+    /// It can't be read.
+    fn unreadable(&self, source: io::Error) -> BootError {
+        BootError::File {
+            role: self.role,
+            path: self.path.to_owned(),
+            source,
+        }
+    }
+
+    /// Its first bytes, at most `most`.
+    fn start(&self, most: usize) -> Result<Vec<u8>, BootError> {
+        let bytes = usize::try_from(self.bytes).map_or(most, |bytes| most.min(bytes));
+        let mut start = vec![0; bytes];
         let mut have = 0;
-        while let Some(rest) = head.get_mut(have..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = start.get_mut(have..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, have as u64) {
                 Ok(0) => break,
                 Ok(n) => have += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                Err(e) => return Err(self.unreadable(e)),
             }
         }
-        head.truncate(have);
-        Ok(head)
+        start.truncate(have);
+        Ok(start)
+    }
+
+    /// The next `bytes` of it, to `gpa`.
+    fn read_to(&mut self, memory: &GuestMemory, gpa: u64, bytes: u64) -> Result<(), BootError> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        memory
+            .read_exact_volatile_from(GuestAddress(gpa), &mut self.file, bytes)
+            .map_err(|e| self.unreadable(io::Error::other(e)))
     }
 }
 
@@ -252,11 +281,7 @@ pub fn load(
     apic_ids: &[u32],
 ) -> Result<(Entry, Format), BootError> {
     let mut kernel = Image::open("kernel", &source.kernel)?;
-    let head = kernel.head().map_err(|e| BootError::File {
-        role: "kernel",
-        path: source.kernel.clone(),
-        source: e,
-    })?;
+    let head = kernel.start(format::HEAD)?;
     let format = Format::of(&head).map_err(|reason| BootError::Format {
         path: source.kernel.clone(),
         reason,
@@ -279,7 +304,7 @@ pub fn load(
         Format::BzImage | Format::Elf => {
             linux::load(source, &mut kernel, format, memory, layout, tables.root())
         }
-        Format::Multiboot(header) => multiboot::load(source, &kernel, header, memory, layout),
+        Format::Multiboot(header) => multiboot::load(source, &mut kernel, header, memory, layout),
     }?;
     if matches!(entry, Entry::Bits64 { .. }) {
         crate::memory::write_page_tables(memory)?;
@@ -324,12 +349,6 @@ impl BootSource {
             return Ok(None);
         };
         let mut image = Image::open("initrd", path)?;
-        let too_large = || BootError::InitrdSize {
-            path: path.clone(),
-            bytes: image.bytes,
-            from,
-            to,
-        };
         let start = match place {
             Place::High => to.checked_sub(image.bytes).map(|start| start & !(PAGE - 1)),
             Place::Low => from.checked_next_multiple_of(PAGE),
@@ -338,16 +357,15 @@ impl BootSource {
             .filter(|&start| {
                 start >= from && start.checked_add(image.bytes).is_some_and(|e| e <= to)
             })
-            .ok_or_else(too_large)?;
-        let len = usize::try_from(image.bytes).map_err(|_| too_large())?;
-        memory
-            .read_exact_volatile_from(GuestAddress(start), &mut image.file, len)
-            .map_err(|e| BootError::File {
-                role: "initrd",
+            .ok_or_else(|| BootError::InitrdSize {
                 path: path.clone(),
-                source: io::Error::other(e),
+                bytes: image.bytes,
+                from,
+                to,
             })?;
-        Ok(Some((start, image.bytes)))
+        let bytes = image.bytes;
+        image.read_to(memory, start, bytes)?;
+        Ok(Some((start, bytes)))
     }
 }
 

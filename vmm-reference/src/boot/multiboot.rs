@@ -1,15 +1,16 @@
 //! Multiboot 1 (the GNU Multiboot Specification 0.6.96): ELF files, and flat
 //! images that say in their header where they go. One module.
 //!
-//! [`plan`] reads the file and decides; nothing of the guest is touched before
-//! all of it is known to be sound.
+//! [`plan`] reads the headers and decides; nothing of the guest is touched
+//! before all of them are known to be sound. Segments go from the file straight
+//! to guest memory, however large they are.
 
-use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::io::{Seek as _, SeekFrom};
 
 use vm_memory::{Bytes as _, GuestAddress};
 
-use super::format::{half, word};
+use super::elf::{self, ElfError, Segment};
+use super::format::word;
 use super::{BootError, BootSource, CMDLINE, Entry, INFO, Image, LISTS, Place};
 use crate::memory::GuestMemory;
 use crate::memory::ram::{HIGH_RAM_START, LOW_RAM_END, RamLayout};
@@ -38,10 +39,6 @@ const LOADER_NAME: u64 = LISTS + 0x900;
 /// A memory map entry, without its own size.
 const MAP_ENTRY_BYTES: u32 = 20;
 
-const ELF_PT_LOAD: u32 = 1;
-const ELF_MACHINE_386: u16 = 3;
-const ELF_MACHINE_X86_64: u16 = 62;
-
 /// What is wrong with a multiboot kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MultibootError {
@@ -54,9 +51,17 @@ pub enum MultibootError {
     /// The addresses in the header contradict each other.
     #[error("the addresses in its multiboot header make no sense")]
     Addresses,
-    /// It has no addresses, and is no ELF file either.
-    #[error("its multiboot header has no load addresses, and it is no ELF file for x86")]
-    NotElf,
+    /// It has no addresses, and is no sound ELF file either.
+    #[error("its multiboot header has no load addresses, and {0}")]
+    Elf(#[from] ElfError),
+    /// Segments that lie over each other, many times.
+    #[error("its segments are {bytes} bytes of the file, and RAM ends at {ram_end:#x}")]
+    TooLarge {
+        /// Bytes of all segments.
+        bytes: u64,
+        /// Where RAM ends.
+        ram_end: u64,
+    },
     /// Nothing to load.
     #[error("no segment to load")]
     NoSegment,
@@ -77,25 +82,6 @@ pub enum MultibootError {
     EntryPoint(u64),
 }
 
-/// A part of the file and where it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Offset in the file.
-    pub offset: u64,
-    /// Bytes of the file.
-    pub file_bytes: u64,
-    /// Guest physical address.
-    pub gpa: u64,
-    /// Bytes of memory, at least `file_bytes`: the rest is zero.
-    pub memory_bytes: u64,
-}
-
-impl Segment {
-    fn end(&self) -> u64 {
-        self.gpa.saturating_add(self.memory_bytes)
-    }
-}
-
 /// Where everything of a kernel goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -107,16 +93,21 @@ pub struct Plan {
     pub end: u64,
 }
 
-/// Reads the multiboot header at `header` of the file `image` and decides where
-/// its parts go. RAM for it ends at `ram_end`.
+/// Reads the multiboot header at `header` of a file of `file_bytes` that begins
+/// with `head` and decides where its parts go. RAM for it ends at `ram_end`.
 ///
 /// # Errors
 /// Whatever the file says, an error or a plan that fits.
-pub fn plan(image: &[u8], header: usize, ram_end: u64) -> Result<Plan, MultibootError> {
+pub fn plan(
+    head: &[u8],
+    file_bytes: u64,
+    header: usize,
+    ram_end: u64,
+) -> Result<Plan, MultibootError> {
     let field = |i: usize| {
         header
             .checked_add(4 * i)
-            .and_then(|offset| word(image, offset))
+            .and_then(|offset| word(head, offset))
             .ok_or(MultibootError::Truncated("multiboot header"))
     };
     let flags = field(1)?;
@@ -126,13 +117,17 @@ pub fn plan(image: &[u8], header: usize, ram_end: u64) -> Result<Plan, Multiboot
     }
     let (segments, entry) = if flags & FLAT != 0 {
         let addresses = [field(3)?, field(4)?, field(5)?, field(6)?, field(7)?];
-        flat(image.len() as u64, header as u64, addresses)?
+        flat(file_bytes, header as u64, addresses)?
     } else {
-        elf(image)?
+        elf::read(head)?
     };
+    let bytes = elf::file_bytes(&segments);
+    if bytes > ram_end {
+        return Err(MultibootError::TooLarge { bytes, ram_end });
+    }
     for segment in &segments {
         let end = segment.offset.checked_add(segment.file_bytes);
-        if end.is_none_or(|end| end > image.len() as u64) {
+        if end.is_none_or(|end| end > file_bytes) {
             return Err(MultibootError::Truncated("segments"));
         }
         if segment.gpa < HIGH_RAM_START || segment.end() > ram_end {
@@ -196,135 +191,23 @@ fn flat(
     Ok((vec![segment], entry))
 }
 
-/// What of an ELF program header matters.
-struct ProgramHeader {
-    kind: u32,
-    segment: Segment,
-    virtual_address: u64,
-}
-
-/// By the program headers of a 32-bit or 64-bit ELF file.
-fn elf(image: &[u8]) -> Result<(Vec<Segment>, u64), MultibootError> {
-    const HEADER: MultibootError = MultibootError::Truncated("ELF header");
-    let machine = half(image, 18);
-    let wide = match (image.get(..6), machine) {
-        (Some(b"\x7fELF\x01\x01"), Some(ELF_MACHINE_386)) => false,
-        (Some(b"\x7fELF\x02\x01"), Some(ELF_MACHINE_X86_64)) => true,
-        _ => return Err(MultibootError::NotElf),
-    };
-    let (entry, table, size, count) = if wide {
-        (
-            double(image, 24),
-            double(image, 32),
-            half(image, 54),
-            half(image, 56),
-        )
-    } else {
-        let wide_word = |offset| word(image, offset).map(u64::from);
-        (
-            wide_word(24),
-            wide_word(28),
-            half(image, 42),
-            half(image, 44),
-        )
-    };
-    let (Some(entry), Some(table), Some(size), Some(count)) = (entry, table, size, count) else {
-        return Err(HEADER);
-    };
-    let mut segments = Vec::new();
-    let mut physical_entry = entry;
-    for i in 0..u64::from(count) {
-        let header = u64::from(size)
-            .checked_mul(i)
-            .and_then(|offset| table.checked_add(offset))
-            .and_then(|offset| usize::try_from(offset).ok())
-            .and_then(|offset| program_header(image, offset, wide))
-            .ok_or(MultibootError::Truncated("program headers"))?;
-        let segment = header.segment;
-        if header.kind != ELF_PT_LOAD || segment.memory_bytes == 0 {
-            continue;
-        }
-        if segment.memory_bytes < segment.file_bytes {
-            return Err(MultibootError::Truncated("segments"));
-        }
-        // An entry point is a virtual address; there is no paging yet.
-        if let Some(offset) = entry.checked_sub(header.virtual_address)
-            && offset < segment.memory_bytes
-        {
-            physical_entry = segment.gpa.saturating_add(offset);
-        }
-        segments.push(segment);
-    }
-    Ok((segments, physical_entry))
-}
-
-fn program_header(image: &[u8], at: usize, wide: bool) -> Option<ProgramHeader> {
-    let wide_word = |offset| word(image, at.checked_add(offset)?).map(u64::from);
-    let double = |offset| double(image, at.checked_add(offset)?);
-    let kind = word(image, at)?;
-    Some(if wide {
-        ProgramHeader {
-            kind,
-            virtual_address: double(16)?,
-            segment: Segment {
-                offset: double(8)?,
-                gpa: double(24)?,
-                file_bytes: double(32)?,
-                memory_bytes: double(40)?,
-            },
-        }
-    } else {
-        ProgramHeader {
-            kind,
-            virtual_address: wide_word(8)?,
-            segment: Segment {
-                offset: wide_word(4)?,
-                gpa: wide_word(12)?,
-                file_bytes: wide_word(16)?,
-                memory_bytes: wide_word(20)?,
-            },
-        }
-    })
-}
-
-fn double(bytes: &[u8], offset: usize) -> Option<u64> {
-    bytes
-        .get(offset..)?
-        .first_chunk()
-        .copied()
-        .map(u64::from_le_bytes)
-}
-
 pub(super) fn load(
     source: &BootSource,
-    kernel: &Image,
+    kernel: &mut Image,
     header: usize,
     memory: &GuestMemory,
     layout: RamLayout,
 ) -> Result<Entry, BootError> {
-    let file = |e: io::Error| BootError::File {
-        role: "kernel",
-        path: source.kernel.clone(),
-        source: e,
-    };
-    // No longer than RAM: whoever calls has seen to that.
-    let mut image = vec![0; usize::try_from(kernel.bytes).unwrap_or(usize::MAX)];
-    kernel.file.read_exact_at(&mut image, 0).map_err(file)?;
-    let plan = plan(&image, header, layout.low_end()).map_err(|e| source.kernel(e))?;
+    let head = kernel.start(elf::HEADERS)?;
+    let plan = plan(&head, kernel.bytes, header, layout.low_end()).map_err(|e| source.kernel(e))?;
     for segment in &plan.segments {
-        let range = usize::try_from(segment.offset).ok().zip(
-            segment
-                .offset
-                .checked_add(segment.file_bytes)
-                .and_then(|end| usize::try_from(end).ok()),
-        );
-        let bytes = range
-            .and_then(|(from, to)| image.get(from..to))
-            .ok_or_else(|| source.kernel(MultibootError::Truncated("segments")))?;
-        // What is beyond the file's bytes is zero: nobody has written there.
-        memory.write_slice(bytes, GuestAddress(segment.gpa))?;
+        let from = SeekFrom::Start(segment.offset);
+        let sought = kernel.file.seek(from);
+        sought.map_err(|e| kernel.unreadable(e))?;
+        // What is beyond the file's bytes is zero: nobody has written there, but
+        // for another segment.
+        kernel.read_to(memory, segment.gpa, segment.file_bytes)?;
     }
-    drop(image);
     source.write_cmdline(memory, usize::MAX)?;
     let module = source.load_initrd(memory, plan.end, layout.low_end(), Place::Low)?;
     write_info(memory, layout, module)?;
