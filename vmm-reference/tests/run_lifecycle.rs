@@ -297,3 +297,4 @@ fn a_control_path_that_is_taken_is_refused() {
     assert!(said.stderr.contains("--control"), "{said:?}");
     assert_eq!(std::fs::read(&taken).unwrap(), b"something of somebody");
 }
+    assert_eq!(said.stdout, "", "the guest did not run");

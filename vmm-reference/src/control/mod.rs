@@ -17,7 +17,7 @@ mod server;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use server::{ControlError, Server};
+pub use server::{ControlError, Server, Socket};
 
 /// Bytes of a request, its newline included.
 pub const LINE_MAX: usize = 4096;

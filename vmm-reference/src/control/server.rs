@@ -30,11 +30,38 @@ struct Connection {
     lines: Lines,
 }
 
-/// Serves the requests of a socket to a target. The socket's file goes away
-/// with it.
-pub struct Server<T> {
+/// A listening socket. Its file goes away with it.
+#[derive(Debug)]
+pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
+}
+
+impl Socket {
+    /// Makes the socket. A file that is there already is an error: it may be
+    /// another VM's.
+    pub fn bind(path: &Path) -> Result<Self, ControlError> {
+        let listener = listener(path).map_err(|source| ControlError {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // It may have been removed by somebody else.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Serves the requests of a socket to a target.
+pub struct Server<T> {
+    socket: Socket,
     connections: HashMap<RawFd, Connection>,
     target: T,
 }
@@ -42,14 +69,14 @@ pub struct Server<T> {
 impl<T> std::fmt::Debug for Server<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server")
-            .field("path", &self.path)
+            .field("socket", &self.socket)
             .field("connections", &self.connections.len())
             .finish_non_exhaustive()
     }
 }
 
 /// A listening socket at `path`, which only its owner may connect to.
-fn socket(path: &Path) -> io::Result<UnixListener> {
+fn listener(path: &Path) -> io::Result<UnixListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     // Before the file exists: Linux makes it with the socket's mode, so that
@@ -61,24 +88,18 @@ fn socket(path: &Path) -> io::Result<UnixListener> {
 }
 
 impl<T: Target> Server<T> {
-    /// Makes the socket. A file that is there already is an error: it may be
-    /// another VM's.
-    pub fn new(path: &Path, target: T) -> Result<Self, ControlError> {
-        let listener = socket(path).map_err(|source| ControlError {
-            path: path.to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
+    /// Serves `socket` to `target`.
+    pub fn new(socket: Socket, target: T) -> Self {
+        Self {
+            socket,
             connections: HashMap::new(),
             target,
-        })
+        }
     }
 
     fn accept(&mut self, ops: &mut EventOps) {
         // EAGAIN: all accepted. Any other failure is the connection's.
-        while let Ok((stream, _)) = self.listener.accept() {
+        while let Ok((stream, _)) = self.socket.listener.accept() {
             if self.connections.len() >= CONNECTIONS || stream.set_nonblocking(true).is_err() {
                 continue;
             }
@@ -125,12 +146,12 @@ impl<T: Target> Server<T> {
 impl<T: Target> MutEventSubscriber for Server<T> {
     fn init(&mut self, ops: &mut EventOps) {
         // A fresh, valid descriptor, added once.
-        let _ = ops.add(Events::new(&self.listener, EventSet::IN));
+        let _ = ops.add(Events::new(&self.socket.listener, EventSet::IN));
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         let fd = events.fd();
-        if fd == self.listener.as_raw_fd() {
+        if fd == self.socket.listener.as_raw_fd() {
             self.accept(ops);
         } else if !self.serve(fd)
             && let Some(connection) = self.connections.remove(&fd)
@@ -138,12 +159,5 @@ impl<T: Target> MutEventSubscriber for Server<T> {
             // It is open still: this can't fail.
             let _ = ops.remove(Events::empty(&connection.stream));
         }
-    }
-}
-
-impl<T> Drop for Server<T> {
-    fn drop(&mut self) {
-        // It may have been removed by somebody else.
-        let _ = std::fs::remove_file(&self.path);
     }
 }

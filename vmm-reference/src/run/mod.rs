@@ -14,7 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::backend::BackendError;
 use crate::boot::BootError;
 use crate::config::{ConfigError, RunConfig};
-use crate::control::{ControlError, Server};
+use crate::control::{ControlError, Server, Socket};
 use crate::cpuid::CpuidError;
 use crate::devices::output::Output;
 use crate::devices::serial::Com1;
@@ -122,13 +122,14 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let raw = RawMode::enter().map_err(RunError::io("make the terminal raw"))?;
     let kicker = machine.scheduler.kicker();
     let mut vmm = Vmm::start(machine.vcpus, kicker, Nudger::by_signal())?;
+    let control = config.control.as_deref().map(Socket::bind).transpose()?;
     // Not before the guest runs: what it prints meanwhile is kept.
     let writing = output.write_to(io::stdout());
     let (kicks, stats, bus) = (machine.kicks, machine.stats, machine.bus);
     let guest = Guest::new(vmm.handle(), kicks, stats, bus, vmm.started());
     let waited = writing
         .map_err(RunError::io("start the console"))
-        .and_then(|()| supervise(&mut vmm, config, machine.com1, &guest, stats_request, &raw));
+        .and_then(|()| supervise(&mut vmm, control, machine.com1, &guest, stats_request, &raw));
     if matches!(waited, Ok(Waited::Ended)) {
         output.flush_within(FLUSH_LIMIT);
     }
@@ -147,7 +148,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
 /// Gives the loop its subscribers and runs it to the guest's end.
 fn supervise(
     vmm: &mut Vmm,
-    config: &RunConfig,
+    control: Option<Socket>,
     com1: Com1,
     guest: &Guest,
     stats_request: &'static EventFd,
@@ -159,8 +160,8 @@ fn supervise(
         request: stats_request,
         guest: guest.clone(),
     }));
-    if let Some(path) = &config.control {
-        vmm.subscribe(Box::new(Server::new(path, guest.clone())?));
+    if let Some(socket) = control {
+        vmm.subscribe(Box::new(Server::new(socket, guest.clone())));
     }
     Ok(vmm.wait_first()?)
 }
