@@ -42,7 +42,8 @@ pub fn vcpu_signal() -> libc::c_int {
 }
 
 /// Installs the handlers, once a process. The event becomes readable on SIGINT,
-/// SIGTERM or SIGHUP.
+/// SIGTERM, SIGHUP or SIGQUIT: what a terminal or a supervisor sends to end a
+/// program.
 pub fn install() -> std::io::Result<&'static EventFd> {
     if let Some(event) = STOP_REQUEST.get() {
         return Ok(event);
@@ -50,7 +51,7 @@ pub fn install() -> std::io::Result<&'static EventFd> {
     let event = EventFd::new(EFD_NONBLOCK)?;
     let event = STOP_REQUEST.get_or_init(|| event);
     register_signal_handler(vcpu_signal(), leave_guest)?;
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
         register_signal_handler(signal, request_stop)?;
     }
     Ok(event)

@@ -94,7 +94,7 @@ fn signals_end_the_vm_and_the_terminal_is_as_before() {
     if !kvm() {
         return;
     }
-    for which in [Signal::TERM, Signal::INT, Signal::HUP] {
+    for which in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
         let (_dir, mut child, _master, slave) = on_terminal("signal", &guests::spin());
         signal(&child, which);
         assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
