@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_CAP_EXIT_HYPERCALL, kvm_enable_cap};
 use kvm_ioctls::{Kvm, VmFd};
+use pv_lock_host::KvmKickError;
 
 use crate::backend::kvm::{KvmVcpu, ioctl, map_memory};
 use crate::backend::{BackendError, xen};
@@ -106,5 +107,13 @@ impl KvmVm {
     /// Kicks and interrupts for its vCPUs while they halt in KVM.
     pub fn signals(&self) -> KernelSignals {
         KernelSignals::new(Arc::clone(&self.fd))
+    }
+
+    /// The same where APIC IDs go beyond [`kernel::MAX_APIC_ID`].
+    ///
+    /// # Errors
+    /// This KVM has no way to name them.
+    pub fn signals_with_32bit_ids(&self) -> Result<KernelSignals, KvmKickError> {
+        KernelSignals::with_32bit_ids(Arc::clone(&self.fd))
     }
 }

@@ -284,6 +284,68 @@ fn the_control_socket_pauses_resumes_kicks_and_stops() {
     }
 }
 
+/// The names of a process's threads.
+fn threads(child: &Child) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    tasks
+        .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
+        .map(|name| name.trim_end().to_string())
+        .collect()
+}
+
+/// 254 is the last APIC ID of an xAPIC, 255 its broadcast.
+#[test]
+fn every_vcpu_comes_up_has_a_name_and_can_be_kicked() {
+    if !kvm() {
+        return;
+    }
+    let most = kvm_ioctls::Kvm::new().unwrap().get_max_vcpus();
+    for cpus in [1, 4, 255, 300] {
+        if cpus > most {
+            eprintln!("not run with {cpus} vCPUs: this KVM runs {most}");
+            continue;
+        }
+        let dir = Scratch::new(&format!("smp-{cpus}"));
+        let kernel = dir.file("kernel", &flat(&guests::smp()));
+        let path = dir.path("socket");
+        let mut child = run(&kernel)
+            .args(["--cpus", &cpus.to_string()])
+            .args(["--cmdline", &(cpus - 1).to_string()])
+            .arg("--control")
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A reader that does not hang: the VM may never say it.
+        let mut out = child.stdout.take().unwrap();
+        let said = std::thread::spawn(move || {
+            let mut up = [0; 2];
+            out.read_exact(&mut up).map(|()| up)
+        });
+        let end = Instant::now() + LIMIT;
+        while !said.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(said.is_finished(), "{cpus} vCPUs never came up");
+        assert_eq!(said.join().unwrap().unwrap(), *b"up");
+
+        let names = threads(&child);
+        for index in 0..cpus {
+            assert!(names.contains(&format!("vcpu{index}")), "{names:?}");
+        }
+        let mut control = connect(&path);
+        for (id, there) in [(0, true), (cpus - 1, true), (cpus, false)] {
+            let kick = ask(
+                &mut control,
+                &format!(r#"{{"request":"kick","apic_id":{id}}}"#),
+            );
+            assert_eq!(kick["ok"]["delivered"], there, "{id} of {cpus}");
+        }
+        signal(&child, Signal::TERM);
+        assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
+    }
+}
+
 #[test]
 fn a_control_path_that_is_taken_is_refused() {
     if !kvm() {
@@ -295,6 +357,6 @@ fn a_control_path_that_is_taken_is_refused() {
     let said = finish(run(&kernel).arg("--control").arg(&taken));
     assert_eq!(said.status, Some(1), "{said:?}");
     assert!(said.stderr.contains("--control"), "{said:?}");
+    assert_eq!(said.stdout, "", "the guest did not run");
     assert_eq!(std::fs::read(&taken).unwrap(), b"something of somebody");
 }
-    assert_eq!(said.stdout, "", "the guest did not run");

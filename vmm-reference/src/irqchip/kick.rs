@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kvm_bindings::kvm_msi;
 use kvm_ioctls::VmFd;
-use pv_lock_host::{ApicId, KvmKick};
+use pv_lock_host::{ApicId, KvmKick, KvmKickError};
 
 use crate::backend::BackendError;
 use crate::backend::kvm::ioctl;
@@ -29,6 +29,18 @@ impl KernelSignals {
             kick: Arc::new(KvmKick::new(Arc::clone(&vm))),
             vm,
         }
+    }
+
+    /// For the vCPUs of `vm`, whose APIC IDs may go beyond 254: KVM then takes
+    /// 32 bits of them from this process.
+    ///
+    /// # Errors
+    /// This KVM does not.
+    pub fn with_32bit_ids(vm: Arc<VmFd>) -> Result<Self, KvmKickError> {
+        Ok(Self {
+            kick: Arc::new(KvmKick::with_32bit_ids(Arc::clone(&vm))?),
+            vm,
+        })
     }
 
     /// Ends the halt of the vCPU with this APIC ID, or its next one; whether

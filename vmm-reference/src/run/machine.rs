@@ -19,7 +19,7 @@ use crate::devices::Bus;
 use crate::devices::output::Output;
 use crate::devices::serial::{COM1_GSI, Com1};
 use crate::hypercall::{Calls, Kicks};
-use crate::irqchip::kernel::set_register;
+use crate::irqchip::kernel::{self, set_register};
 use crate::memory::ram::RamLayout;
 use crate::stats::StatsFd;
 use crate::vcpu::Vcpu;
@@ -91,6 +91,9 @@ impl Machine {
             .build(&slots)
             .map_err(RunError::Scheduler)?;
         let kicks = match config.halt {
+            HaltMode::Kernel if config.cpus > kernel::MAX_APIC_ID + 1 => {
+                Kicks::Kernel(vm.signals_with_32bit_ids()?)
+            }
             HaltMode::Kernel => Kicks::Kernel(vm.signals()),
             HaltMode::Userspace => Kicks::Userspace(scheduler.kicker()),
         };

@@ -8,7 +8,7 @@ pub mod machine;
 use std::io;
 use std::time::Duration;
 
-use pv_lock_host::BuildError;
+use pv_lock_host::{BuildError, KvmKickError};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::backend::BackendError;
@@ -61,6 +61,9 @@ pub enum RunError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// Kicks of many vCPUs.
+    #[error(transparent)]
+    Kick(#[from] KvmKickError),
     /// The scheduler.
     #[error("halt/kick scheduler: {0}")]
     Scheduler(BuildError),
@@ -119,10 +122,10 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let output = Output::default();
     let machine = Machine::build(&kvm, config, output.clone())?;
     let stats_request = signals::install_stats().map_err(RunError::io("handle SIGUSR1"))?;
+    let control = config.control.as_deref().map(Socket::bind).transpose()?;
     let raw = RawMode::enter().map_err(RunError::io("make the terminal raw"))?;
     let kicker = machine.scheduler.kicker();
     let mut vmm = Vmm::start(machine.vcpus, kicker, Nudger::by_signal())?;
-    let control = config.control.as_deref().map(Socket::bind).transpose()?;
     // Not before the guest runs: what it prints meanwhile is kept.
     let writing = output.write_to(io::stdout());
     let (kicks, stats, bus) = (machine.kicks, machine.stats, machine.bus);

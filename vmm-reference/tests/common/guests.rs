@@ -41,26 +41,6 @@ macro_rules! guest {
     };
 }
 
-// In: ESI a string that ends with a NUL. Out on COM1, as a driver does it: wait
-// for the transmitter (line status, bit 5), then the byte.
-global_asm!(
-    ".macro test_guest_print",
-    "771: lodsb",
-    "   test al, al",
-    "   jz   773f",
-    "   mov  cl, al",
-    "   mov  dx, 0x3fd",
-    "772: in al, dx",
-    "   test al, 0x20",
-    "   jz   772b",
-    "   mov  al, cl",
-    "   mov  dx, 0x3f8",
-    "   out  dx, al",
-    "   jmp  771b",
-    "773:",
-    ".endm",
-);
-
 guest!(
     /// Prints its command line, a colon, its module's content and a newline on
     /// COM1, then writes 3 to the exit port; 1 if it was not started by a
@@ -77,9 +57,22 @@ guest!(
     "   jne  2f",
     "   cmp  dword ptr [ebx + 20], 1",
     "   jne  2f",
+    // The command line up to its NUL, as a driver does it: wait for the
+    // transmitter (line status, bit 5), then the byte.
     "   mov  esi, [ebx + 16]",
-    "   test_guest_print",
-    "   mov  al, ':'",
+    "5: lodsb",
+    "   test al, al",
+    "   jz   7f",
+    "   mov  cl, al",
+    "   mov  dx, 0x3fd",
+    "6: in   al, dx",
+    "   test al, 0x20",
+    "   jz   6b",
+    "   mov  al, cl",
+    "   mov  dx, 0x3f8",
+    "   out  dx, al",
+    "   jmp  5b",
+    "7: mov al, ':'",
     "   mov  dx, 0x3f8",
     "   out  dx, al",
     // The module has no NUL: print it up to its end.
@@ -240,6 +233,53 @@ guest!(
     "   out  dx, ax",
     "2: hlt",
     "   jmp  2b",
+);
+
+guest!(
+    /// Starts every other vCPU by INIT and SIPI to all, waits until as many have
+    /// come up as the command line says in decimal, prints "up" and halts. Each
+    /// counts itself in real mode and halts. In x2APIC mode, so that IDs beyond
+    /// 8 bits are heard too.
+    smp, test_guest_smp_start, test_guest_smp_end,
+    // The command line, into EBP.
+    "   mov  esi, [ebx + 16]",
+    "   xor  ebp, ebp",
+    "1: movzx eax, byte ptr [esi]",
+    "   inc  esi",
+    "   sub  eax, '0'",
+    "   jb   2f",
+    "   imul ebp, ebp, 10",
+    "   add  ebp, eax",
+    "   jmp  1b",
+    // What the others run, in 16-bit code at 0x6000: lock inc word ptr [0x5000];
+    // cli; hlt; and back to the hlt.
+    "2: mov dword ptr [0x5000], 0",
+    "   mov  dword ptr [0x6000], 0x0006fff0",
+    "   mov  dword ptr [0x6004], 0xebf4fa50",
+    "   mov  byte ptr [0x6008], 0xfd",
+    // IA32_APIC_BASE: on, x2APIC.
+    "   mov  ecx, 0x1b",
+    "   rdmsr",
+    "   or   eax, 0xc00",
+    "   wrmsr",
+    // ICR: all but self; INIT, then SIPI with vector 6.
+    "   mov  ecx, 0x830",
+    "   xor  edx, edx",
+    "   mov  eax, 0xc4500",
+    "   wrmsr",
+    "   mov  eax, 0xc4606",
+    "   wrmsr",
+    "3: pause",
+    "   cmp  [0x5000], bp",
+    "   jne  3b",
+    "   mov  dx, 0x3f8",
+    "   mov  al, 'u'",
+    "   out  dx, al",
+    "   mov  al, 'p'",
+    "   out  dx, al",
+    "   cli",
+    "4: hlt",
+    "   jmp  4b",
 );
 
 /// A flat multiboot image of `code`.
