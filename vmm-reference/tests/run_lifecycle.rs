@@ -90,6 +90,34 @@ fn ctrl_a_x_ends_the_vm_and_the_terminal_is_as_before() {
 }
 
 #[test]
+fn ctrl_a_x_ends_a_vm_whose_output_nobody_reads() {
+    if !kvm() {
+        return;
+    }
+    let dir = Scratch::new("stalled");
+    let kernel = dir.file("kernel", &flat(&guests::flood()));
+    let path = dir.path("socket");
+    let (mut master, slave) = terminal();
+    let mut child = run(&kernel)
+        .arg("--control")
+        .arg(&path)
+        .stdin(slave)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The pipe and the buffer are full when the guest prints no more.
+    let mut control = connect(&path);
+    let mut exits = || ask(&mut control, r#"{"request":"stats"}"#)["ok"]["kvm"]["exits"].clone();
+    let (mut before, mut now) = (exits(), exits());
+    while now != before || now.as_u64() == Some(0) {
+        std::thread::sleep(Duration::from_millis(300));
+        (before, now) = (now, exits());
+    }
+    master.write_all(b"some keys\x01x").unwrap();
+    assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
+}
+
+#[test]
 fn signals_end_the_vm_and_the_terminal_is_as_before() {
     if !kvm() {
         return;

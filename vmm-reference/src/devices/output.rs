@@ -5,12 +5,17 @@
 //! waits, as on a slow wire: memory stays bounded, and nothing is lost until
 //! the VM is told to end. Then waiting ends, and what the reader does not take
 //! within a short time is dropped.
+//!
+//! Waiting and writing are two steps, so that a vCPU waits before it takes its
+//! serial port's lock: the console needs that too, to bring the keys that end
+//! the VM.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes that may wait: twice this is all the memory there is to it.
+/// Bytes that may wait, and one more for each vCPU that found room at the same
+/// time: twice this is all the memory there is to it.
 const CAPACITY: usize = 64 << 10;
 
 #[derive(Debug, Default)]
@@ -63,6 +68,18 @@ impl Output {
         Ok(())
     }
 
+    /// Waits until there is room for a byte, or nobody waits for it any more.
+    pub fn wait_for_room(&self) {
+        let mut buffer = self.shared.lock();
+        while buffer.bytes.len() >= CAPACITY && !buffer.closed && !buffer.broken {
+            buffer = self
+                .shared
+                .drained
+                .wait(buffer)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// From now on no vCPU waits for room: what finds none is dropped.
     pub fn close(&self) {
         self.shared.lock().closed = true;
@@ -87,32 +104,18 @@ impl Output {
     }
 }
 
+/// Never waits: a vCPU has waited for room before.
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut buffer = self.shared.lock();
-        while buffer.bytes.len() >= CAPACITY && !buffer.closed && !buffer.broken {
-            buffer = self
-                .shared
-                .drained
-                .wait(buffer)
-                .unwrap_or_else(PoisonError::into_inner);
+        let dropped = buffer.broken || (buffer.closed && buffer.bytes.len() >= CAPACITY);
+        if !dropped {
+            buffer.bytes.extend_from_slice(bytes);
+            drop(buffer);
+            self.shared.filled.notify_one();
         }
-        if buffer.broken {
-            return Ok(bytes.len());
-        }
-        let room = CAPACITY.saturating_sub(buffer.bytes.len());
-        let Some(taken) = bytes.get(..room.min(bytes.len())) else {
-            return Ok(bytes.len());
-        };
-        buffer.bytes.extend_from_slice(taken);
-        drop(buffer);
-        self.shared.filled.notify_one();
-        // Said to be written even if closing left no room: there is no later.
-        Ok(if taken.is_empty() {
-            bytes.len()
-        } else {
-            taken.len()
-        })
+        // Said to be written even if it is not: there is no later.
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -182,15 +185,21 @@ mod tests {
         (output, go, got)
     }
 
+    /// As a vCPU prints.
+    fn print(output: &mut Output, bytes: &[u8]) {
+        for byte in bytes {
+            output.wait_for_room();
+            output.write_all(&[*byte]).unwrap();
+        }
+    }
+
     #[test]
     fn everything_arrives_in_order() {
         let (mut output, go, got) = slow();
         let sent: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
         let theirs = sent.clone();
         let writer = std::thread::spawn(move || {
-            for byte in theirs {
-                output.write_all(&[byte]).unwrap();
-            }
+            print(&mut output, &theirs);
             output.flush_within(Duration::from_secs(60));
         });
         let mut all = Vec::new();
@@ -210,9 +219,7 @@ mod tests {
         let closer = output.clone();
         let flood = std::thread::spawn(move || {
             // More than there is room for: this thread has to wait.
-            for _ in 0..(3 * CAPACITY) {
-                output.write_all(b"x").unwrap();
-            }
+            print(&mut output, &[b'x'; 3 * CAPACITY]);
             output.shared.lock().bytes.len()
         });
         while closer.shared.lock().bytes.len() < CAPACITY {
@@ -226,9 +233,7 @@ mod tests {
     fn a_reader_that_went_away_is_no_error() {
         let (mut output, go, got) = slow();
         drop((go, got));
-        for _ in 0..(2 * CAPACITY) {
-            output.write_all(b"x").unwrap();
-        }
+        print(&mut output, &[b'x'; 2 * CAPACITY]);
         output.flush_within(Duration::from_secs(60));
     }
 }

@@ -49,6 +49,7 @@ type Uart = Serial<Interrupt, InputWanted, Output>;
 #[derive(Clone)]
 pub struct Com1 {
     uart: Arc<Mutex<Uart>>,
+    output: Output,
     interrupt: Arc<EventFd>,
     input_wanted: Arc<EventFd>,
 }
@@ -67,9 +68,10 @@ impl Com1 {
         let uart = Serial::with_events(
             Interrupt(interrupt.try_clone()?),
             InputWanted(input_wanted.try_clone()?),
-            output,
+            output.clone(),
         );
         Ok(Self {
+            output,
             uart: Arc::new(Mutex::new(uart)),
             interrupt: Arc::new(interrupt),
             input_wanted: Arc::new(input_wanted),
@@ -96,8 +98,12 @@ impl Com1 {
         self.uart.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a register: `port` is one it [`claims`](Self::claims).
+    /// Writes a register: `port` is one it [`claims`](Self::claims). Waits while
+    /// there is no room for output, without the lock: input goes on.
     pub fn write(&self, port: u16, value: u8) {
+        if port == COM1 {
+            self.output.wait_for_room();
+        }
         // The driver can't be told: output that is refused is lost, as on a
         // wire that nobody reads, and an interrupt counter is never full.
         let _ = self.uart().write(offset(port), value);
