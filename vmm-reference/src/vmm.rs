@@ -106,7 +106,8 @@ pub struct VmHandle {
 
 impl VmHandle {
     /// Pauses every vCPU; returns when none runs guest code any more. The index
-    /// of one that does after a second is the error.
+    /// of one that does after a second (its output has stalled, for one) is the
+    /// error; then all go on.
     pub fn pause(&self) -> Result<(), usize> {
         self.kicker.pause_all();
         let limit = Instant::now() + PAUSE_LIMIT;
@@ -120,6 +121,7 @@ impl VmHandle {
                 return Ok(());
             };
             if Instant::now() > limit {
+                self.resume();
                 return Err(first);
             }
             running.for_each(|index| self.nudger.nudge(index));

@@ -113,6 +113,11 @@ fn ctrl_a_x_ends_a_vm_whose_output_nobody_reads() {
         std::thread::sleep(Duration::from_millis(300));
         (before, now) = (now, exits());
     }
+    // Its vCPU is in the middle of printing: no place to stop at. It goes on.
+    let pause = ask(&mut control, r#"{"request":"pause"}"#);
+    assert!(pause["error"].is_string(), "{pause}");
+    let status = ask(&mut control, r#"{"request":"status"}"#);
+    assert_eq!(status["ok"]["vcpus"][0], "running");
     master.write_all(b"some keys\x01x").unwrap();
     assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
 }
