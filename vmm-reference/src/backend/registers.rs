@@ -13,6 +13,19 @@ pub struct Registers {
     pub sregs: kvm_sregs,
 }
 
+/// Where a processor starts after a reset: RIP, and the selector of CS.
+const RESET_RIP: u64 = 0xfff0;
+const RESET_CS: u16 = 0xf000;
+
+impl Registers {
+    /// They are those of a processor that was just reset. After a triple fault
+    /// on AMD they always are: SVM leaves them undefined, so KVM resets the vCPU
+    /// before it tells.
+    pub fn are_reset(&self) -> bool {
+        self.regs.rip == RESET_RIP && self.sregs.cs.selector == RESET_CS
+    }
+}
+
 impl fmt::Display for Registers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (r, s) = (&self.regs, &self.sregs);

@@ -183,6 +183,10 @@ fn verdict(ended: Vec<Ended>) -> Result<RunEnd, RunError> {
                 end = RunEnd::ExitPort(value);
                 continue;
             }
+            Ended::TripleFault(Some(registers)) if registers.are_reset() => {
+                let reason = "triple fault; KVM has reset its registers, as on AMD";
+                (reason.to_string(), None)
+            }
             Ended::TripleFault(registers) => ("triple fault".to_string(), registers),
             Ended::Failed(e, registers) => (e.to_string(), registers),
         };
@@ -198,6 +202,8 @@ fn verdict(ended: Vec<Ended>) -> Result<RunEnd, RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::registers::Registers;
+    use kvm_bindings::{kvm_regs, kvm_sregs};
 
     #[test]
     fn statuses() {
@@ -212,5 +218,22 @@ mod tests {
         assert_eq!(end, RunEnd::Down);
         let error = verdict(vec![Ended::ExitPort(0), Ended::TripleFault(None)]).unwrap_err();
         assert_eq!(error.to_string(), "vCPU 1: triple fault");
+    }
+
+    #[test]
+    fn registers_of_a_reset_are_not_passed_off_as_the_guest_s() {
+        let mut registers = Registers {
+            regs: kvm_regs::default(),
+            sregs: kvm_sregs::default(),
+        };
+        registers.regs.rip = 0xfff0;
+        registers.sregs.cs.selector = 0xf000;
+        let fault = |registers: &Registers| {
+            let ended = Ended::TripleFault(Some(Box::new(registers.clone())));
+            verdict(vec![ended]).unwrap_err().to_string()
+        };
+        assert_eq!(fault(&registers).lines().count(), 1);
+        registers.regs.rip = 0x10_0020;
+        assert!(fault(&registers).contains("rip    0000000000100020"));
     }
 }
