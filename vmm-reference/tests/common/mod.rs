@@ -3,7 +3,9 @@
 // Each test binary uses another part.
 #![allow(dead_code, reason = "each test file is a program of its own")]
 
+#[macro_use]
 pub(crate) mod guests;
+pub(crate) mod linux;
 
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
