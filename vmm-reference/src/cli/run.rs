@@ -14,9 +14,9 @@ use crate::run;
 /// Boot a guest with its serial console on standard input and output.
 ///
 /// Linux (bzImage, or an uncompressed vmlinux), or a multiboot 1 program. On a
-/// terminal, Ctrl-A x ends the VM; SIGUSR1 prints a line of statistics. Status: 0 the guest turned itself off or
-/// reset, or the VM was asked to end; (v << 1) | 1 after a write of v to port
-/// 0xf4; 1 an error.
+/// terminal, Ctrl-A x ends the VM; SIGUSR1 prints a line of statistics. Status:
+/// 0 the guest turned itself off or reset, or the VM was asked to end;
+/// (v << 1) | 1 after a write of v to port 0xf4; 1 an error.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// The kernel
