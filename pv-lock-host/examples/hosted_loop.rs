@@ -28,11 +28,9 @@ fn vcpu_loop(mut guest: Guest, mut parker: VcpuParker, kicker: &Kicker) {
     loop {
         let mut reason = parker.enter();
         if reason.is_none() {
-            let exit = guest.run();
-            parker.exit();
-            match exit {
+            match guest.run() {
                 Exit::Halt => reason = Some(parker.halt()),
-                Exit::Kick(id) => drop(kicker.kick(id)),
+                Exit::Kick(id) => drop(parker.kick(id)),
                 Exit::PowerOff => kicker.stop_all(),
             }
         }

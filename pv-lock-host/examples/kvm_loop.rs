@@ -14,11 +14,9 @@ fn vcpu_loop(mut vcpu: VcpuFd, mut parker: VcpuParker, kicker: &Kicker) -> Optio
     loop {
         let mut reason = parker.enter();
         if reason.is_none() {
-            let exit = vcpu.run();
-            parker.exit();
-            match exit {
+            match vcpu.run() {
                 Ok(VcpuExit::Hlt) => reason = Some(parker.halt()),
-                Ok(VcpuExit::IoOut(0x10, &[id])) => drop(kicker.kick(ApicId(id.into()))),
+                Ok(VcpuExit::IoOut(0x10, &[id])) => drop(parker.kick(ApicId(id.into()))),
                 Ok(VcpuExit::IoOut(_, data)) => {
                     kicker.stop_all();
                     return data.first().copied();

@@ -16,8 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pv_lock_host::{
-    AdaptivePolling, ApicId, HaltScheduler, Kicker, Polling, SchedulerBuilder, VcpuParker,
-    WakeReason, Yielding,
+    AdaptivePolling, ApicId, HaltScheduler, Polling, SchedulerBuilder, VcpuParker, WakeReason,
+    Yielding,
 };
 
 /// Rounds of spinning before a waiter halts, some ten microseconds.
@@ -41,7 +41,6 @@ struct TicketLock {
 /// One vCPU: its guest's and its host's part.
 struct Vcpu<'a> {
     lock: &'a TicketLock,
-    kicker: Kicker,
     parker: VcpuParker,
     halts: bool,
 }
@@ -68,11 +67,10 @@ impl Vcpu<'_> {
             // kvm_wait: publish, check again, HLT.
             let me = me.unwrap();
             me.store(ticket, Ordering::SeqCst);
-            if !mine() {
-                self.parker.exit();
-                if self.parker.halt() == WakeReason::Stopped || self.parker.enter().is_some() {
-                    return false;
-                }
+            if !mine()
+                && (self.parker.halt() == WakeReason::Stopped || self.parker.enter().is_some())
+            {
+                return false;
             }
             me.store(NOTHING, Ordering::SeqCst);
         }
@@ -83,8 +81,7 @@ impl Vcpu<'_> {
         let waits = |ticket: &AtomicU64| ticket.load(Ordering::SeqCst) == next;
         if let Some(vcpu) = self.lock.halted_for.iter().position(waits) {
             // kvm_kick_cpu: an exit, and in again.
-            self.parker.exit();
-            self.kicker.kick(ApicId(u32::try_from(vcpu).unwrap()));
+            self.parker.kick(ApicId(u32::try_from(vcpu).unwrap()));
             self.parker.enter();
         }
     }
@@ -111,7 +108,6 @@ fn measure(builder: SchedulerBuilder, vcpus: u32, halts: bool, time: Duration) -
         for parker in parkers {
             let mut vcpu = Vcpu {
                 lock: &lock,
-                kicker: scheduler.kicker(),
                 parker,
                 halts,
             };

@@ -87,7 +87,7 @@ impl SchedulerBuilder {
             }
         };
         let window = Window::new(self.polling);
-        let tracked = sched_yield || self.polling != Polling::Off;
+        let tracked = sched_yield || gate.is_some() || self.polling != Polling::Off;
         let load = Load::new(ids.len(), host_cpus.get(), tracked);
         let shared = Shared::new(ids, table, self.counting, sched_yield, gate, load);
         let shared = Arc::new(shared);

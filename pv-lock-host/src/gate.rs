@@ -1,276 +1,186 @@
-//! [`RunCap`] at work: places, and a line of those who wait for one.
+//! [`RunCap`] at work: who of a VM's vCPUs runs, and who waits for a place.
+//!
+//! The rules are in [`Line`], a plain value under one lock; here are the
+//! threads: a word for each vCPU that says whether it has a place, and on which
+//! its thread sleeps while it has none. The lock is taken when a vCPU halts, is
+//! woken, or waits; an exit that is neither costs one load of the vCPU's word.
+
+mod line;
 
 use core::num::NonZeroUsize;
-use std::collections::VecDeque;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crate::slot::Slot;
 use crate::state::State;
-use crate::sync::{Futex, FutexWait, Mutex, MutexGuard, Ordering};
+use crate::sync::{Futex, Mutex, MutexGuard, Ordering};
 use crate::yielding::RunCap;
+use line::{Calls, Line, Turn};
 
-/// Waiting for a place, on a futex of one's own.
-const WAITING: u32 = 0;
-/// The place has been given.
+/// It may run. Its owner's to set and to clear, under the lock.
 const GRANTED: u32 = 1 << 0;
-/// The VM has been paused, resumed or stopped.
-const NUDGED: u32 = 1 << 1;
+/// Its time is up and another waits: it is to come by at its next exit.
+const DUE: u32 = 1 << 1;
+/// Look again: it may run now, it is the first to wait now, or the VM has been
+/// paused, resumed or stopped.
+const NUDGED: u32 = 1 << 2;
 
-/// Who runs and who waits. One lock: it is taken when a vCPU starts or stops
-/// running, never at an exit while nobody waits.
+/// A vCPU's word, alone in its cache line: its owner reads it at each exit.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Place(Futex);
+
+/// Places, and a line of those who wait for one.
 #[derive(Debug)]
 pub(crate) struct Gate {
     cap: RunCap,
     line: Mutex<Line>,
-    /// Length of the line, for a glance without the lock.
-    waiting: AtomicUsize,
-    /// Kicked vCPUs that a place is to be handed to, for a glance.
-    urgent: AtomicUsize,
-    /// Where each vCPU's thread sleeps while it waits.
-    turns: Box<[Futex]>,
-}
-
-#[derive(Debug)]
-struct Line {
-    /// Places that nobody has. While there is one, nobody waits. Below zero: so
-    /// many have lost patience and run beside the others.
-    free: isize,
-    /// vCPUs that wait: first the `kicked` ones, then the others.
-    queue: VecDeque<usize>,
-    kicked: usize,
-    /// Since when each has its place.
-    since: Box<[Option<Instant>]>,
-}
-
-impl Line {
-    fn has_place(&self, vcpu: usize) -> bool {
-        self.since.get(vcpu).is_some_and(Option::is_some)
-    }
-
-    fn seat(&mut self, vcpu: usize) {
-        if let Some(since) = self.since.get_mut(vcpu) {
-            *since = Some(Instant::now());
-        }
-    }
-
-    /// Gives up `vcpu`'s place, if it has one.
-    fn unseat(&mut self, vcpu: usize) -> bool {
-        self.since.get_mut(vcpu).and_then(Option::take).is_some()
-    }
-
-    fn enqueue(&mut self, vcpu: usize, kicked: bool) {
-        if self.queue.contains(&vcpu) {
-            return;
-        }
-        if kicked {
-            self.queue.insert(self.kicked, vcpu);
-            self.kicked += 1;
-        } else {
-            self.queue.push_back(vcpu);
-        }
-    }
-
-    fn leave(&mut self, vcpu: usize) {
-        if let Some(at) = self.queue.iter().position(|&v| v == vcpu) {
-            self.queue.remove(at);
-            self.kicked -= usize::from(at < self.kicked);
-        }
-    }
+    places: Box<[Place]>,
 }
 
 impl Gate {
     pub(crate) fn new(cap: RunCap, running: NonZeroUsize, vcpus: usize) -> Self {
         Self {
-            line: Mutex::new(Line {
-                free: running.get().cast_signed(),
-                queue: VecDeque::with_capacity(vcpus),
-                kicked: 0,
-                since: vec![None; vcpus].into_boxed_slice(),
-            }),
-            waiting: AtomicUsize::new(0),
-            urgent: AtomicUsize::new(0),
-            turns: (0..vcpus).map(|_| Futex::new(WAITING)).collect(),
+            line: Mutex::new(Line::new(running.get(), vcpus, cap.slice)),
+            places: (0..vcpus).map(|_| Place(Futex::new(0))).collect(),
             cap,
         }
     }
 
-    /// Whether an owner that has a place must call [`Gate::enter`] all the same:
-    /// a vCPU was kicked and waits for a place, and the one who enters now is,
-    /// most likely, the kicker on its way back to its guest.
+    /// Owner: whether it may run (on). If not, it must [`Gate::enter`].
     #[inline]
-    pub(crate) fn yields(&self) -> bool {
-        // Relaxed: a glance; the lock decides.
-        self.urgent.load(Relaxed) != 0
+    pub(crate) fn admits(&self, me: usize) -> bool {
+        // Relaxed: GRANTED is this thread's own, and DUE a request.
+        let word = |place: &Place| place.0.word().load(Ordering::Relaxed);
+        (self.places.get(me).map(word)).is_none_or(|word| word & (GRANTED | DUE) == GRANTED)
     }
 
     /// Owner: takes a place, waiting for it if need be; `false` if the VM was
     /// paused or stopped meanwhile.
     pub(crate) fn enter(&self, me: usize, slot: &Slot, slots: &[Slot]) -> bool {
-        let mut line = self.lock();
-        if line.has_place(me) {
-            if line.kicked == 0 {
-                return true;
-            }
-            // The directed yield.
-            line.unseat(me);
-            self.call_next(&mut line);
-        } else if line.free > 0 {
-            line.free -= 1;
-            line.seat(me);
-            return true;
-        }
-        let Some(turn) = self.turns.get(me) else {
+        let Some(Place(place)) = self.places.get(me) else {
             return true;
         };
-        // Acquire: of a nudge that this wipes out, whose pause or stop must be
-        // seen below.
-        turn.word().swap(WAITING, Ordering::AcqRel);
-        line.enqueue(me, false);
-        self.publish(&line);
-        drop(line);
+        let mut told = None;
         loop {
-            // Acquire: partner of the Release in `grant` and in `nudge`.
-            let was = turn.word().fetch_and(!NUDGED, Ordering::AcqRel);
-            if was & GRANTED != 0 {
-                return true;
+            // Acquire: partner of the Release in `nudge`, so that the pause or
+            // stop that it announces is seen below.
+            let word = place.word().fetch_and(!(NUDGED | DUE), Ordering::AcqRel);
+            let mut line = self.lock();
+            let now = Instant::now();
+            if word & DUE != 0 {
+                let calls = line.expire(me, now);
+                self.disown(me);
+                self.tell(line, calls, slots);
+                continue;
             }
             if slot.peek().has(State::PAUSE | State::STOP) {
-                let mut line = self.lock();
-                line.leave(me);
-                self.publish(&line);
-                return line.has_place(me);
+                let calls = line.leave(me, now);
+                self.disown(me);
+                self.tell(line, calls, slots);
+                return false;
             }
-            // No deadline if the slice is beyond all clocks.
-            let deadline = Instant::now().checked_add(self.cap.slice);
-            if turn.wait(WAITING, deadline) == FutexWait::DeadlinePassed {
-                self.out_of_patience(me, slots);
+            let (turn, calls) = line.enter(me, now);
+            let (until, overdue) = match turn {
+                Turn::Run => {
+                    // Relaxed: it is this thread that reads it; what the vCPU
+                    // before did in its turn is seen by way of the lock.
+                    place.word().fetch_or(GRANTED, Ordering::Relaxed);
+                    self.tell(line, calls, slots);
+                    return true;
+                }
+                Turn::Wait(until) => (until, None),
+                Turn::Overdue(vcpu, until) => (until, Some(vcpu)),
+            };
+            if let Some(vcpu) = overdue {
+                self.demand(vcpu);
+                // Told a slice ago, and still there: the host's scheduler
+                // shares the CPUs then, as it does without a cap.
+                if told.replace(vcpu) == Some(vcpu) && self.cap.preempt.is_none() {
+                    let calls = line.squeeze(me, now);
+                    self.tell(line, calls, slots);
+                    continue;
+                }
             }
-        }
-    }
-
-    /// A slice has passed in line: whoever runs must be told to leave, and if
-    /// it cannot be, this one runs as well. The host's scheduler shares the
-    /// CPUs then, as it does without a cap.
-    fn out_of_patience(&self, me: usize, slots: &[Slot]) {
-        if let Some(preempt) = &self.cap.preempt {
-            if let Some(slot) = self.overdue().and_then(|vcpu| slots.get(vcpu)) {
+            self.tell(line, calls, slots);
+            if let (Some(vcpu), Some(preempt)) = (overdue, &self.cap.preempt)
+                && let Some(slot) = slots.get(vcpu)
+            {
                 preempt(slot.apic_id());
             }
-            return;
+            // Whoever lets it run nudges it, so nothing has happened if the
+            // word is as it was.
+            place.wait(0, until);
         }
-        let mut line = self.lock();
-        if !line.has_place(me) {
-            line.leave(me);
-            line.free -= 1;
-            line.seat(me);
-            self.publish(&line);
-            self.grant(me);
-        }
-    }
-
-    /// Owner: at an exit from guest mode. Gives the place up if its time is up
-    /// and somebody waits; says whether it did.
-    #[inline]
-    pub(crate) fn exit(&self, me: usize) -> bool {
-        // Relaxed: a glance; a vCPU that came just now is seen at the next exit.
-        self.waiting.load(Relaxed) != 0 && self.exit_contended(me)
-    }
-
-    #[cold]
-    fn exit_contended(&self, me: usize) -> bool {
-        let mut line = self.lock();
-        let since = line.since.get(me).copied().flatten();
-        let due = since.is_some_and(|since| since.elapsed() >= self.cap.slice);
-        if due {
-            self.give_up(&mut line, me);
-        }
-        due
     }
 
     /// Owner: is about to sleep, or is gone.
-    pub(crate) fn release(&self, me: usize) {
+    pub(crate) fn leave(&self, me: usize, slots: &[Slot]) {
         let mut line = self.lock();
-        line.leave(me);
-        self.publish(&line);
-        self.give_up(&mut line, me);
+        let calls = line.leave(me, Instant::now());
+        self.disown(me);
+        self.tell(line, calls, slots);
     }
 
-    /// Kicker: `target` has been kicked out of a sleep, and will be woken.
-    pub(crate) fn kicked(&self, target: usize, slot: &Slot) {
+    /// `target` has been kicked out of a sleep and will be woken: it is given a
+    /// place, or is the next to have one. `kicker`: the vCPU whose guest kicks,
+    /// if it is one, as its owner says, and whether it is a link of a convoy.
+    pub(crate) fn kicked(&self, target: usize, kicker: Option<(usize, bool)>, slots: &[Slot]) {
         let mut line = self.lock();
-        // While the kick is still latched, the owner is sure to come by here
-        // again before it sleeps, and gives back what it is given now.
-        if !slot.peek().has(State::KICKED | State::EVENT) || line.has_place(target) {
+        // While the kick is still latched, or it waits, the owner is sure to come
+        // by here again before it sleeps, and gives back what it is given now.
+        let latched = |slot: &Slot| slot.peek().has(State::KICKED | State::EVENT);
+        if !line.waits(target) && !slots.get(target).is_some_and(latched) {
             return;
         }
-        if line.free > 0 {
-            line.free -= 1;
-            line.seat(target);
-        } else {
-            line.leave(target);
-            line.enqueue(target, true);
-            self.publish(&line);
+        let calls = line.kick(target, kicker, Instant::now());
+        if let Some((me, _)) = kicker
+            && !line.runs(me)
+        {
+            self.disown(me);
         }
+        self.tell(line, calls, slots);
     }
 
-    /// Pause and stop: look at the word again.
+    /// Look again, at the line and at the slot's word.
     pub(crate) fn nudge(&self, vcpu: usize) {
-        if let Some(turn) = self.turns.get(vcpu) {
-            // Release: of the word's change, partner of both RMWs in `enter`.
-            turn.word().fetch_or(NUDGED, Ordering::Release);
-            turn.wake_one();
+        if let Some(Place(place)) = self.places.get(vcpu) {
+            // Release: of the slot's change, partner of the Acquire in `enter`.
+            place.word().fetch_or(NUDGED, Ordering::Release);
+            place.wake_one();
         }
     }
 
-    /// Gives up `me`'s place, if it has one, to the head of the line, if there
-    /// is one and no more run than may.
-    fn give_up(&self, line: &mut Line, me: usize) {
-        if line.unseat(me) {
-            if line.free < 0 || line.queue.is_empty() {
-                line.free += 1;
-            } else {
-                self.call_next(line);
+    /// Tells those whom a change of the line concerns, and lets go of it.
+    fn tell(&self, line: MutexGuard<'_, Line>, calls: Calls, slots: &[Slot]) {
+        if let Some(bind) = &self.cap.bind {
+            for (vcpu, place) in calls.moved.into_iter().flatten() {
+                if let Some(slot) = slots.get(vcpu) {
+                    bind(slot.apic_id(), place);
+                }
             }
         }
-    }
-
-    /// Gives a place that somebody has just left to the head of the line.
-    fn call_next(&self, line: &mut Line) {
-        if let Some(next) = line.queue.pop_front() {
-            line.kicked = line.kicked.saturating_sub(1);
-            line.seat(next);
-            self.publish(line);
-            self.grant(next);
+        drop(line);
+        for vcpu in calls.look.into_iter().flatten() {
+            self.nudge(vcpu);
         }
     }
 
-    fn grant(&self, vcpu: usize) {
-        if let Some(turn) = self.turns.get(vcpu) {
-            // Release: what the one before wrote in its turn is seen by this
-            // one, partner of the Acquire in `enter`. An RMW, as all changes of
-            // this word are.
-            turn.word().fetch_or(GRANTED, Ordering::Release);
-            turn.wake_one();
+    /// Owner, under the lock: may run no more.
+    fn disown(&self, me: usize) {
+        if let Some(Place(place)) = self.places.get(me) {
+            // Relaxed: only this thread acts on either.
+            place.word().fetch_and(!(GRANTED | DUE), Ordering::Relaxed);
         }
     }
 
-    /// The one that has run longest, if longer than its slice.
-    fn overdue(&self) -> Option<usize> {
-        let line = self.lock();
-        let running = (0..).zip(&line.since);
-        let (since, vcpu) = running
-            .filter_map(|(vcpu, since): (usize, _)| since.map(|since| (since, vcpu)))
-            .min()?;
-        (since.elapsed() >= self.cap.slice).then_some(vcpu)
-    }
-
-    fn publish(&self, line: &Line) {
-        // Relaxed: both are only glanced at; the lock orders what matters.
-        self.waiting.store(line.queue.len(), Relaxed);
-        self.urgent.store(line.kicked, Relaxed);
+    /// Asks for the place of one whose time is up.
+    fn demand(&self, vcpu: usize) {
+        if let Some(Place(place)) = self.places.get(vcpu) {
+            // Relaxed: publishes nothing; what its owner then does, it does
+            // under the lock.
+            place.word().fetch_or(DUE, Ordering::Relaxed);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Line> {

@@ -24,23 +24,21 @@ impl Kicker {
     /// next one. What this thread wrote before is seen by the vCPU after it.
     #[inline]
     pub fn kick(&self, id: ApicId) -> KickOutcome {
-        match self.shared.table.get(id) {
-            Some(index) => self.kick_slot(index, self.shared.slot(index)),
-            None => self.no_such_vcpu(),
-        }
+        self.shared.kick(id, None)
     }
 
     /// Announces an interrupt, NMI or INIT: as [`Kicker::kick`], but told apart.
     #[inline]
     pub fn notify(&self, id: ApicId) -> KickOutcome {
-        match self.shared.table.get(id) {
+        let shared = &*self.shared;
+        match shared.table.get(id) {
             Some(index) => {
-                let slot = self.shared.slot(index);
+                let slot = shared.slot(index);
                 let signalled = slot.notify();
-                self.after(index, slot, signalled);
+                shared.after(index, slot, signalled, None);
                 signalled.outcome
             }
-            None => self.no_such_vcpu(),
+            None => shared.no_such_vcpu(),
         }
     }
 
@@ -50,7 +48,7 @@ impl Kicker {
     pub fn kick_all(&self) -> usize {
         (0..)
             .zip(&self.shared.slots)
-            .filter(|(index, slot)| self.kick_slot(*index, slot) == KickOutcome::Woke)
+            .filter(|(index, slot)| self.shared.kick_slot(*index, slot, None) == KickOutcome::Woke)
             .count()
     }
 
@@ -74,48 +72,6 @@ impl Kicker {
         self.all(Event::Stop);
     }
 
-    #[inline]
-    fn kick_slot(&self, index: usize, slot: &Slot) -> KickOutcome {
-        let signalled = slot.kick();
-        if self.shared.counting {
-            slot.kicks.count(signalled.outcome);
-        }
-        self.after(index, slot, signalled);
-        signalled.outcome
-    }
-
-    /// What a kick or a notification owes once the word is set.
-    #[inline]
-    fn after(&self, index: usize, slot: &Slot, signalled: Signalled) {
-        let shared = &*self.shared;
-        shared.load.account(signalled.before, signalled.after);
-        if signalled.wake {
-            self.wake(index, slot);
-        }
-    }
-
-    #[inline]
-    fn wake(&self, index: usize, slot: &Slot) {
-        let shared = &*self.shared;
-        if shared.counting {
-            slot.kicks.stamp(|| shared.now());
-        }
-        if let Some(gate) = &shared.gate {
-            gate.kicked(index, slot);
-        }
-        slot.wake();
-        if shared.sched_yield && shared.load.crowded() {
-            std::thread::yield_now();
-        }
-    }
-
-    #[cold]
-    fn no_such_vcpu(&self) -> KickOutcome {
-        // Relaxed: a statistic.
-        self.shared.no_such_vcpu.fetch_add(1, Relaxed);
-        KickOutcome::NoSuchVcpu
-    }
-
     fn all(&self, event: Event) {
         for (index, slot) in (0..).zip(&self.shared.slots) {
             let signalled = slot.signal(event);
@@ -127,5 +83,65 @@ impl Kicker {
                 gate.nudge(index);
             }
         }
+    }
+}
+
+/// The vCPU whose guest kicks, as its own thread says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct By {
+    pub(crate) index: usize,
+    /// It was kicked out of a halt, and has kicked nobody since.
+    pub(crate) was_kicked: bool,
+}
+
+impl Shared {
+    #[inline]
+    pub(crate) fn kick(&self, id: ApicId, by: Option<By>) -> KickOutcome {
+        match self.table.get(id) {
+            Some(index) => self.kick_slot(index, self.slot(index), by),
+            None => self.no_such_vcpu(),
+        }
+    }
+
+    #[inline]
+    fn kick_slot(&self, index: usize, slot: &Slot, by: Option<By>) -> KickOutcome {
+        let signalled = slot.kick();
+        if self.counting {
+            slot.kicks.count(signalled.outcome);
+        }
+        self.after(index, slot, signalled, by);
+        signalled.outcome
+    }
+
+    /// What a kick or a notification owes once the word is set.
+    #[inline]
+    fn after(&self, index: usize, slot: &Slot, signalled: Signalled, by: Option<By>) {
+        self.load.account(signalled.before, signalled.after);
+        if signalled.wake {
+            self.wake(index, slot, by);
+        }
+    }
+
+    #[inline]
+    fn wake(&self, index: usize, slot: &Slot, by: Option<By>) {
+        if self.counting {
+            slot.kicks.stamp(|| self.now());
+        }
+        if let Some(gate) = &self.gate {
+            let convoy = |by: By| by.was_kicked && self.load.any_idle();
+            let kicker = by.map(|by| (by.index, convoy(by)));
+            gate.kicked(index, kicker, &self.slots);
+        }
+        slot.wake();
+        if self.sched_yield && self.load.crowded() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[cold]
+    fn no_such_vcpu(&self) -> KickOutcome {
+        // Relaxed: a statistic.
+        self.no_such_vcpu.fetch_add(1, Relaxed);
+        KickOutcome::NoSuchVcpu
     }
 }

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use crate::apic_id::ApicId;
 use crate::counters::HaltCounters;
-use crate::outcome::{Resumed, WakeReason};
+use crate::kicker::By;
+use crate::outcome::{KickOutcome, Resumed, WakeReason};
 use crate::polling::Window;
 use crate::scheduler::Shared;
 use crate::slot::Slot;
@@ -25,9 +26,8 @@ pub struct VcpuParker {
     shared: Arc<Shared>,
     index: usize,
     window: Window,
-    /// Has a place under a cap. Only the owner gives it up, so it knows; that it
-    /// was given one in its sleep, it finds out in `Gate::enter`.
-    seated: bool,
+    /// The last halt slept and was ended by a kick, and no kick came of it yet.
+    was_kicked: bool,
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -37,7 +37,7 @@ impl VcpuParker {
             shared,
             index,
             window,
-            seated: false,
+            was_kicked: false,
             _not_sync: PhantomData,
         }
     }
@@ -92,7 +92,6 @@ impl VcpuParker {
     /// The rest of a halt that does not return at once.
     #[inline(never)]
     fn wait(&mut self, state: State, deadline: Option<Instant>, poll_ns: u64) -> WakeReason {
-        self.seated = false;
         let shared = &*self.shared;
         let slot = shared.slot(self.index);
         let counters = shared.counting.then(|| slot.halt_counters());
@@ -137,6 +136,7 @@ impl VcpuParker {
                 self.window.end(halted);
             }
         }
+        self.was_kicked = reason == WakeReason::Kicked;
         reason
     }
 
@@ -156,7 +156,6 @@ impl VcpuParker {
 
     /// Sleeps while the VM is paused.
     pub fn wait_resumed(&mut self) -> Resumed {
-        self.seated = false;
         let shared = &*self.shared;
         let slot = self.slot();
         loop {
@@ -166,7 +165,7 @@ impl VcpuParker {
                 return resumed;
             }
             if let Some(gate) = &shared.gate {
-                gate.release(self.index);
+                gate.leave(self.index, &self.shared.slots);
             }
             slot.sleep(state, None);
         }
@@ -205,6 +204,24 @@ impl VcpuParker {
         slot.peek().has(State::EVENT) && slot.apply(Event::Acknowledge).0.has(State::EVENT)
     }
 
+    /// `KVM_HC_KICK_CPU` by this vCPU's guest: as [`Kicker::kick`], and what
+    /// the policy has the kicker do for the vCPU that it woke
+    /// ([`Yielding`](crate::Yielding)) is done by this one.
+    ///
+    /// [`Kicker::kick`]: crate::Kicker::kick
+    #[inline]
+    pub fn kick(&mut self, id: ApicId) -> KickOutcome {
+        let by = By {
+            index: self.index,
+            was_kicked: self.was_kicked,
+        };
+        let outcome = self.shared.kick(id, Some(by));
+        if outcome == KickOutcome::Woke {
+            self.was_kicked = false;
+        }
+        outcome
+    }
+
     /// To be called right before each run of the guest: takes a place among
     /// those that run, if their number is capped
     /// ([`Yielding::Cap`](crate::Yielding::Cap)), and then answers as
@@ -215,25 +232,13 @@ impl VcpuParker {
     #[inline]
     pub fn enter(&mut self) -> Option<WakeReason> {
         if let Some(gate) = &self.shared.gate
-            && (!self.seated || gate.yields())
+            && !gate.admits(self.index)
         {
-            self.seated = false;
-            while !self.seated && self.pending().is_none() {
-                self.seated = gate.enter(self.index, self.slot(), &self.shared.slots);
-            }
+            while self.pending().is_none()
+                && !gate.enter(self.index, self.slot(), &self.shared.slots)
+            {}
         }
         self.pending()
-    }
-
-    /// To be called right after each run of the guest: gives the place up if
-    /// its time is over and another vCPU waits for it. Nothing without a cap.
-    #[inline]
-    pub fn exit(&mut self) {
-        if let Some(gate) = &self.shared.gate
-            && gate.exit(self.index)
-        {
-            self.seated = false;
-        }
     }
 }
 
@@ -242,7 +247,7 @@ impl Drop for VcpuParker {
         let (before, after, _) = self.slot().apply(Event::Detach);
         self.shared.load.account(before, after);
         if let Some(gate) = &self.shared.gate {
-            gate.release(self.index);
+            gate.leave(self.index, &self.shared.slots);
         }
     }
 }
@@ -281,7 +286,7 @@ fn sleep(
     let mut state = state;
     loop {
         if let Some(gate) = &shared.gate {
-            gate.release(index);
+            gate.leave(index, &shared.slots);
         }
         let event = match slot.sleep(state, deadline) {
             FutexWait::LookAgain => Event::Park,

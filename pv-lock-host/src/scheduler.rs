@@ -37,6 +37,7 @@ pub(crate) struct Shared {
 #[repr(align(128))]
 pub(crate) struct Load {
     wanting: AtomicUsize,
+    vcpus: usize,
     host_cpus: usize,
     /// Whether any policy asks.
     tracked: bool,
@@ -46,6 +47,7 @@ impl Load {
     pub(crate) fn new(vcpus: usize, host_cpus: usize, tracked: bool) -> Self {
         Self {
             wanting: AtomicUsize::new(vcpus),
+            vcpus,
             host_cpus,
             tracked,
         }
@@ -69,6 +71,12 @@ impl Load {
     #[inline]
     pub(crate) fn crowded(&self) -> bool {
         self.wanting.load(Relaxed) > self.host_cpus
+    }
+
+    /// Whether some vCPU sleeps and is not woken.
+    #[inline]
+    pub(crate) fn any_idle(&self) -> bool {
+        self.wanting.load(Relaxed) < self.vcpus
     }
 }
 

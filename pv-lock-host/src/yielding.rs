@@ -20,10 +20,15 @@ pub enum Yielding {
     /// The kicker's thread yields its CPU (`sched_yield`), if more vCPUs want
     /// to run than there are host CPUs.
     SchedYield,
-    /// Only so many vCPUs run guest code at once; the others wait in line. One
-    /// that was kicked goes to the head of it, and a vCPU that enters gives its
-    /// own place to it: a directed yield, for the one that enters is most likely
-    /// the kicker. The default, with the values of [`RunCap::default`].
+    /// Only so many vCPUs run guest code at once; the others wait in line. A
+    /// vCPU whose guest kicks another ([`VcpuParker::kick`]) gives its own place
+    /// to it: a directed yield. If there is a place for both, and the kicker
+    /// was itself kicked to get where it is, it steps back all the same: so a
+    /// convoy of vCPUs that halt, are kicked and kick becomes as many as have
+    /// places, who hand the lock to each other without halting. The default,
+    /// with the values of [`RunCap::default`].
+    ///
+    /// [`VcpuParker::kick`]: crate::VcpuParker::kick
     Cap(RunCap),
 }
 
@@ -36,9 +41,9 @@ impl Default for Yielding {
 /// How many vCPUs of a VM may run at once, and for how long while others wait.
 ///
 /// A vCPU takes its place in [`VcpuParker::enter`](crate::VcpuParker::enter),
-/// and gives it up when it sleeps, when it is paused, and in
-/// [`VcpuParker::exit`](crate::VcpuParker::exit) if its time is up. A VM with
-/// no more vCPUs than places has no cap at all.
+/// and gives it up there if its time is up, when it sleeps, when it is paused,
+/// and to a vCPU that it kicks. A VM with no more vCPUs than places has no cap
+/// at all.
 #[derive(Clone)]
 pub struct RunCap {
     /// At most this many run; `None`: as many as there are host CPUs.
@@ -50,15 +55,23 @@ pub struct RunCap {
     /// makes it leave guest mode (by a signal to its thread). Without it, one
     /// that has waited for a slice runs beside the others, above the cap.
     pub preempt: Option<Arc<dyn Fn(ApicId) + Send + Sync>>,
+    /// Called when a vCPU is given another place than it had last, with the
+    /// place's number (from 0): binds its thread to the host CPU that the place
+    /// stands for. Without it the host's scheduler may well put two that have
+    /// places on one CPU and leave another idle. Called with a lock held: it
+    /// must not call into the scheduler.
+    pub bind: Option<Arc<dyn Fn(ApicId, usize) + Send + Sync>>,
 }
 
 impl Default for RunCap {
-    /// As many as there are host CPUs, slices of 3 ms, nobody is preempted.
+    /// As many as there are host CPUs, slices of 3 ms, nobody is preempted
+    /// or bound.
     fn default() -> Self {
         Self {
             running: None,
             slice: Duration::from_millis(3),
             preempt: None,
+            bind: None,
         }
     }
 }
@@ -69,6 +82,7 @@ impl fmt::Debug for RunCap {
             .field("running", &self.running)
             .field("slice", &self.slice)
             .field("preempt", &self.preempt.is_some())
+            .field("bind", &self.bind.is_some())
             .finish()
     }
 }

@@ -17,8 +17,8 @@ use std::time::Instant;
 
 use checker::{Payload, explore, spawn};
 use pv_lock_host::{
-    ApicId, HaltScheduler, KickOutcome, Kicker, Polling, Resumed, SchedulerBuilder, VcpuParker,
-    WakeReason,
+    ApicId, HaltScheduler, KickOutcome, Kicker, Polling, Resumed, RunCap, SchedulerBuilder,
+    VcpuParker, WakeReason, Yielding,
 };
 
 const ID: ApicId = ApicId(0);
@@ -336,35 +336,35 @@ fn a_snapshot_has_the_kick_or_the_slot_has() {
     });
 }
 
-/// The cap: two vCPUs, one place, a kick from the one that runs to the one
-/// that sleeps. Each gets its turn, and the place is never lost.
+/// Two vCPUs and one place.
+fn one_place() -> (Kicker, VcpuParker, VcpuParker) {
+    let cap = RunCap {
+        // A checker has no clock.
+        slice: std::time::Duration::MAX,
+        running: Some(core::num::NonZeroUsize::MIN),
+        ..RunCap::default()
+    };
+    let (scheduler, mut parkers) = HaltScheduler::builder()
+        .counting(false)
+        .yielding(Yielding::Cap(cap))
+        .build(&[ApicId(0), ApicId(1)])
+        .unwrap();
+    let second = parkers.pop().unwrap();
+    (scheduler.kicker(), parkers.pop().unwrap(), second)
+}
+
+/// A kick from outside for the one that sleeps, while the other runs. Each gets
+/// its turn, and the place is never lost.
 #[test]
 fn one_place_for_two() {
-    use core::num::NonZeroUsize;
-    use pv_lock_host::{RunCap, Yielding};
-
     explore("one_place_for_two", || {
-        let cap = RunCap {
-            // A checker has no clock.
-            slice: std::time::Duration::MAX,
-            running: Some(NonZeroUsize::MIN),
-            ..RunCap::default()
-        };
-        let (scheduler, mut parkers) = HaltScheduler::builder()
-            .counting(false)
-            .yielding(Yielding::Cap(cap))
-            .build(&[ApicId(0), ApicId(1)])
-            .unwrap();
-        let kicker = scheduler.kicker();
-        let mut second = parkers.pop().unwrap();
-        let mut first = parkers.pop().unwrap();
+        let (kicker, mut first, mut second) = one_place();
         let guest = Arc::new(Payload::new());
         let inside = Arc::clone(&guest);
         let vcpu = spawn(move || {
             assert_eq!(second.halt(), WakeReason::Kicked);
             assert_eq!(second.enter(), None);
             inside.set(2);
-            second.exit();
         });
         assert_eq!(first.enter(), None);
         guest.set(1);
@@ -375,5 +375,47 @@ fn one_place_for_two() {
         guest.get();
         drop(first);
         vcpu.join().unwrap();
+    });
+}
+
+/// The guest of the one that runs kicks the other: with the place, what was
+/// written in it goes to and fro.
+#[test]
+fn a_kicker_gives_its_place() {
+    explore("a_kicker_gives_its_place", || {
+        let (_kicker, mut first, mut second) = one_place();
+        let guest = Arc::new(Payload::new());
+        let inside = Arc::clone(&guest);
+        let vcpu = spawn(move || {
+            assert_eq!(second.halt(), WakeReason::Kicked);
+            assert_eq!(second.enter(), None);
+            assert_eq!(inside.get(), 1);
+            inside.set(2);
+        });
+        assert_eq!(first.enter(), None);
+        guest.set(1);
+        first.kick(ApicId(1));
+        assert_eq!(first.enter(), None);
+        // With the place, or not yet: it may have been awake, and not in line.
+        assert!(matches!(guest.get(), 1 | 2));
+        drop(first);
+        vcpu.join().unwrap();
+    });
+}
+
+/// One that waits for a place hears of a pause and of a stop.
+#[test]
+fn a_stop_is_heard_in_line() {
+    explore("a_stop_is_heard_in_line", || {
+        let (kicker, mut first, mut second) = one_place();
+        assert_eq!(first.enter(), None);
+        let vcpu = spawn(move || match second.enter() {
+            Some(WakeReason::Paused) => second.wait_resumed(),
+            Some(WakeReason::Stopped) => Resumed::Stopped,
+            other => unreachable!("there is no place: {other:?}"),
+        });
+        kicker.pause_all();
+        kicker.stop_all();
+        assert_eq!(vcpu.join().unwrap(), Resumed::Stopped);
     });
 }

@@ -30,7 +30,7 @@ fn wave(builder: SchedulerBuilder, vcpus: u32) {
         .into_iter()
         .zip(0usize..)
         .map(|(mut parker, me)| {
-            let (kicker, ids, mail) = (kicker.clone(), Arc::clone(&ids), Arc::clone(&mail));
+            let (ids, mail) = (Arc::clone(&ids), Arc::clone(&mail));
             spawn(move || {
                 let mut kicks = 0;
                 loop {
@@ -44,17 +44,14 @@ fn wave(builder: SchedulerBuilder, vcpus: u32) {
                         other => unreachable!("{other:?}"),
                     }
                     kicks += 1;
-                    let ran = parker.enter().is_none();
+                    parker.enter();
                     let letter = mail.get(me).unwrap().get();
                     assert_eq!(letter, 1, "what was written before the kick");
                     for child in [2 * me + 1, 2 * me + 2] {
                         if let (Some(id), Some(mail)) = (ids.get(child), mail.get(child)) {
                             mail.set(letter);
-                            kicker.kick(*id);
+                            parker.kick(*id);
                         }
-                    }
-                    if ran {
-                        parker.exit();
                     }
                 }
             })

@@ -2,7 +2,7 @@
 //! every other call keeps the ABI's answer for "not here", -KVM_ENOSYS.
 
 use hypercall_abi::{HypercallHandler, HypercallResult, KickCpu, MapGpaRange, SchedYield};
-use pv_lock_host::{ApicId, Kicker};
+use pv_lock_host::{ApicId, Kicker, VcpuParker};
 
 use crate::irqchip::KernelSignals;
 
@@ -16,12 +16,21 @@ pub enum Kicks {
 }
 
 impl Kicks {
-    /// Kicks one vCPU and gives way to it: KVM follows a kick with a directed
-    /// yield, for the woken vCPU holds the lock by now and this one only thinks.
+    /// Kicks one vCPU from outside of the guest.
     pub fn kick(&self, id: ApicId) {
         match self {
-            // How to give way is a policy of the scheduler.
             Self::Userspace(kicker) => drop(kicker.kick(id)),
+            Self::Kernel(signals) => drop(signals.kick(id)),
+        }
+    }
+
+    /// Kicks one vCPU for the guest of another, which gives way to it: KVM
+    /// follows a kick with a directed yield, for the woken vCPU holds the lock
+    /// by now and the kicker only thinks.
+    fn kick_by(&self, parker: &mut VcpuParker, id: ApicId) {
+        match self {
+            // How to give way is a policy of the scheduler.
+            Self::Userspace(_) => drop(parker.kick(id)),
             // KVM does not say whether the vCPU slept.
             Self::Kernel(signals) => {
                 if signals.kick(id) {
@@ -62,16 +71,34 @@ impl Calls {
     pub fn kicks(&self) -> &Kicks {
         &self.kicks
     }
+
+    /// The handlers for calls of this vCPU's guest.
+    pub fn by<'a>(&'a self, parker: &'a mut VcpuParker) -> CallsBy<'a> {
+        CallsBy {
+            calls: self,
+            parker,
+        }
+    }
 }
 
-impl HypercallHandler for Calls {
+/// [`Calls`] of one vCPU.
+#[derive(Debug)]
+pub struct CallsBy<'a> {
+    calls: &'a Calls,
+    parker: &'a mut VcpuParker,
+}
+
+impl HypercallHandler for CallsBy<'_> {
     fn kick_cpu(&mut self, call: KickCpu) -> HypercallResult {
         // As KVM: the flags are ignored, a kick for nobody is no error, and 0xff
         // is everyone.
+        let Calls {
+            kicks, everyone, ..
+        } = self.calls;
         if call.destination() == KickCpu::BROADCAST {
-            self.everyone.iter().for_each(|&id| self.kicks.kick(id));
+            everyone.iter().for_each(|&id| kicks.kick(id));
         } else {
-            self.kicks.kick(ApicId(call.destination()));
+            kicks.kick_by(self.parker, ApicId(call.destination()));
         }
         Ok(0)
     }
@@ -83,7 +110,7 @@ impl HypercallHandler for Calls {
     }
 
     fn map_gpa_range(&mut self, call: MapGpaRange) -> HypercallResult {
-        if !self.map_gpa_range {
+        if !self.calls.map_gpa_range {
             return Err(hypercall_abi::KvmErrno::ENOSYS);
         }
         call.check().map(|_| 0)

@@ -145,10 +145,10 @@ impl<B: VcpuBackend> Vcpu<B> {
             }
             self.parker.enter();
             let door = door::next(&mut self.backend, &self.bus);
-            self.parker.exit();
             match door {
                 Ok(Door::Hypercall(call, reply)) => {
-                    reply.send(dispatch(&call, self.enforcement, &mut self.calls));
+                    let mut handler = self.calls.by(&mut self.parker);
+                    reply.send(dispatch(&call, self.enforcement, &mut handler));
                 }
                 Ok(Door::Halt) => return State::Halted,
                 Ok(Door::Again) => {}

@@ -14,8 +14,8 @@ use pv_lock_host::Kicker;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::backend::{BackendError, VcpuBackend};
-use crate::nudge::Nudger;
 use crate::signals;
+use crate::threads::{VcpuThread, VcpuThreads};
 use crate::vcpu::{Ended, Vcpu, Whereabouts};
 
 /// How long an ordered stop may take before a vCPU is given up.
@@ -100,7 +100,7 @@ impl MutEventSubscriber for Watch {
 #[derive(Clone, Debug)]
 pub struct VmHandle {
     kicker: Kicker,
-    nudger: Nudger,
+    threads: VcpuThreads,
     whereabouts: Vec<Arc<Whereabouts>>,
 }
 
@@ -124,7 +124,7 @@ impl VmHandle {
                 self.resume();
                 return Err(first);
             }
-            running.for_each(|index| self.nudger.nudge(index));
+            running.for_each(|index| self.threads.nudge(index));
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -168,7 +168,7 @@ impl Vmm {
     pub fn start<B: VcpuBackend>(
         vcpus: Vec<Vcpu<B>>,
         kicker: Kicker,
-        nudger: Nudger,
+        threads: VcpuThreads,
     ) -> Result<Self, VmmError> {
         let stop_request = signals::install().map_err(system("install signal handlers"))?;
         let event = EventFd::new(EFD_NONBLOCK).map_err(system("make an event"))?;
@@ -186,20 +186,24 @@ impl Vmm {
             reports,
             handle: VmHandle {
                 kicker,
-                nudger,
+                threads,
                 whereabouts: vcpus.iter().map(Vcpu::whereabouts).collect(),
             },
             events,
             stop,
             started: Instant::now(),
         };
-        let mut threads = Vec::with_capacity(vcpus.len());
+        let (ready, started) = channel();
+        let mut handles = Vec::with_capacity(vcpus.len());
         for (index, vcpu) in vcpus.into_iter().enumerate() {
             let (report, gate) = (report.clone(), Arc::clone(&gate));
             let event = event.try_clone().map_err(system("copy an event"))?;
-            let thread = std::thread::Builder::new()
+            let ready = ready.clone();
+            let handle = std::thread::Builder::new()
                 .name(format!("vcpu{index}"))
                 .spawn(move || {
+                    // The receiver is there until all have sent.
+                    let _ = ready.send((index, rustix::thread::gettid()));
                     gate.wait();
                     // Nothing of the vCPU is looked at after a panic.
                     let ended = catch_unwind(AssertUnwindSafe(|| vcpu.run()))
@@ -209,9 +213,13 @@ impl Vmm {
                     let _ = event.write(1);
                 })
                 .map_err(system("start a vCPU thread"))?;
-            threads.push(thread);
+            handles.push(handle);
         }
-        vmm.handle.nudger.attach(threads);
+        let mut tids: Vec<_> = started.iter().take(handles.len()).collect();
+        tids.sort_unstable_by_key(|&(index, _)| index);
+        let threads = handles.into_iter().zip(tids);
+        let threads = threads.map(|(handle, (_, tid))| VcpuThread { handle, tid });
+        vmm.handle.threads.attach(threads.collect());
         gate.wait();
         vmm.started = Instant::now();
         Ok(vmm)
@@ -319,14 +327,14 @@ impl Vmm {
                 *slot = Some(ended);
             }
         }
-        self.handle.nudger.wait_gone(STOP_LIMIT);
+        self.handle.threads.wait_gone(STOP_LIMIT);
         Ok(self.ended.into_iter().flatten().collect())
     }
 
     fn nudge_running(&self) {
         for (index, ended) in self.ended.iter().enumerate() {
             if ended.is_none() {
-                self.handle.nudger.nudge(index);
+                self.handle.threads.nudge(index);
             }
         }
     }

@@ -15,7 +15,7 @@ use pv_lock_host::{ApicId, HaltScheduler, Kicker, VcpuParker};
 use vmm_reference::backend::{BackendError, Exit, VcpuBackend, Via};
 use vmm_reference::devices::{Bus, BusEvent};
 use vmm_reference::hypercall::{Calls, Kicks};
-use vmm_reference::nudge::Nudger;
+use vmm_reference::threads::VcpuThreads;
 use vmm_reference::vcpu::{Ended, Vcpu};
 use vmm_reference::vmm::{Vmm, Waited};
 
@@ -215,7 +215,8 @@ fn a_panic_on_a_vcpu_thread_is_an_end() {
         none,
         Arc::new(Bus::default()),
     );
-    let mut vmm = Vmm::start(vec![vcpu], scheduler.kicker(), Nudger::by_signal()).expect("starts");
+    let mut vmm =
+        Vmm::start(vec![vcpu], scheduler.kicker(), VcpuThreads::by_signal()).expect("starts");
     let limit = std::time::Instant::now() + Duration::from_secs(20);
     assert_eq!(vmm.wait(limit).expect("wait"), Waited::Failed);
     let ends = vmm.stop().expect("nothing runs any more");

@@ -144,8 +144,9 @@ fn exits(kvm: &Kvm, code: &[u8]) -> Result<f64, HandoverError> {
 /// What happens between the exit and the scheduler.
 fn dispatched() -> Result<f64, HandoverError> {
     let ids = [ApicId(0)];
-    let (scheduler, _parkers) = HaltScheduler::new(&ids).map_err(HandoverError::Scheduler)?;
-    let mut calls = Calls::new(Kicks::Userspace(scheduler.kicker()), &ids);
+    let (scheduler, mut parkers) = HaltScheduler::new(&ids).map_err(HandoverError::Scheduler)?;
+    let mut parker = parkers.remove(0);
+    let calls = Calls::new(Kicks::Userspace(scheduler.kicker()), &ids);
     let call = RawHypercall {
         nr: KVM_HC_KICK_CPU,
         args: [0, ABSENT_APIC_ID.into(), 0, 0],
@@ -154,7 +155,11 @@ fn dispatched() -> Result<f64, HandoverError> {
     };
     let enforced = Enforcement::Enforced(KvmFeatures::PV_UNHALT);
     time(100_000, || {
-        black_box(dispatch(black_box(&call), enforced, &mut calls));
+        black_box(dispatch(
+            black_box(&call),
+            enforced,
+            &mut calls.by(&mut parker),
+        ));
         Ok(())
     })
 }

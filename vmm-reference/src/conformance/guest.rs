@@ -20,11 +20,11 @@ use crate::cpuid;
 use crate::devices::Bus;
 use crate::hypercall::{Calls, Kicks};
 use crate::memory::{self, GuestMemory, result_page};
-use crate::nudge::Nudger;
 use crate::payload::script::{
     self, BOARD, Op, VECTOR, code, machine::ScriptMachine, record, result, script_page,
 };
 use crate::stats::StatsFd;
+use crate::threads::VcpuThreads;
 use crate::vcpu::{Ended, Vcpu};
 use crate::vm::{KvmVm, VmSetup};
 use crate::vmm::{Vmm, Waited};
@@ -166,7 +166,10 @@ impl Run {
                 Halt::Userspace => Kicks::Userspace(kicker.clone()),
                 Halt::Kernel => Kicks::Kernel(vm.signals()),
             };
-            (threads.start(backends, &kicks, Nudger::by_signal())?, kicks)
+            (
+                threads.start(backends, &kicks, VcpuThreads::by_signal())?,
+                kicks,
+            )
         } else {
             let (mode, cpl, upper) = match plan.code {
                 Code::Kernel64 => (Mode::Bits64, 0, 0),
@@ -183,7 +186,7 @@ impl Run {
                 .unzip();
             let kicks = Kicks::Userspace(kicker.clone());
             (
-                threads.start(backends, &kicks, Nudger::by_flag(flags))?,
+                threads.start(backends, &kicks, VcpuThreads::by_flag(flags))?,
                 kicks,
             )
         };
@@ -305,7 +308,7 @@ impl Threads<'_> {
         self,
         backends: Vec<B>,
         kicks: &Kicks,
-        nudge: Nudger,
+        reach: VcpuThreads,
     ) -> Result<Vmm, RunError> {
         let mut calls = Calls::new(kicks.clone(), self.ids);
         if self.map_gpa_range {
@@ -317,7 +320,7 @@ impl Threads<'_> {
             let (calls, bus) = (calls.clone(), Arc::clone(&bus));
             Vcpu::new(backend, parker, calls, self.enforcement, bus)
         });
-        Vmm::start(vcpus.collect(), self.kicker, nudge).map_err(failed)
+        Vmm::start(vcpus.collect(), self.kicker, reach).map_err(failed)
     }
 }
 

@@ -21,10 +21,10 @@ use crate::hypercall::{Calls, Kicks};
 use crate::memory::{
     self, CODE, GuestMemory, LOCK_PAGE, LockProgram, MemoryError, PAGE_TABLES, PARAM_PAGE,
 };
-use crate::nudge::Nudger;
 use crate::payload::layout::{lock, param, result};
 use crate::payload::{code, machine::LockMachine};
 use crate::stats::{KvmStats, StatsError, StatsFd};
+use crate::threads::VcpuThreads;
 use crate::vcpu::Vcpu;
 use crate::vm::{KvmVm, VmSetup};
 use crate::vmm::{Vmm, VmmError};
@@ -75,7 +75,7 @@ struct Parts<'a> {
     ids: Vec<ApicId>,
     scheduler: HaltScheduler,
     parkers: Vec<VcpuParker>,
-    nudger: Nudger,
+    threads: VcpuThreads,
 }
 
 impl Parts<'_> {
@@ -134,7 +134,7 @@ impl Guest {
             Backend::Kvm { .. } => Vec::new(),
             Backend::Hosted => ids.iter().map(|_| Arc::default()).collect(),
         };
-        let nudger = Nudger::by_flag(flags.clone());
+        let threads = VcpuThreads::by_flag(flags.clone());
         // As far as the scheduler knows, a vCPU that sleeps in KVM runs: a cap
         // would count it.
         let policy = match way.halt {
@@ -145,7 +145,7 @@ impl Guest {
             },
         };
         let (scheduler, parkers) = policy
-            .builder()
+            .builder(&threads)
             .build(&ids)
             .map_err(GuestError::Scheduler)?;
         let parts = Parts {
@@ -154,7 +154,7 @@ impl Guest {
             ids,
             scheduler,
             parkers,
-            nudger,
+            threads,
         };
         match backend {
             Backend::Kvm { kvm, cpuid, .. } => Self::on_kvm(kvm, cpuid, way, parts),
@@ -189,7 +189,7 @@ impl Guest {
             Halt::Kernel => Kicks::Kernel(vm.signals()),
         };
         let (vcpus, kicker) = parts.vcpus(ready, &kicks);
-        let vmm = Vmm::start(vcpus, kicker, parts.nudger.clone())?;
+        let vmm = Vmm::start(vcpus, kicker, parts.threads.clone())?;
         let mut guest = parts.running(vmm, kicks);
         guest.tsc_hz = tsc_hz.unwrap_or(NS);
         guest.stats = stats;
@@ -206,7 +206,7 @@ impl Guest {
         }
         let kicks = Kicks::Userspace(parts.scheduler.kicker());
         let (vcpus, kicker) = parts.vcpus(ready, &kicks);
-        let vmm = Vmm::start(vcpus, kicker, parts.nudger.clone())?;
+        let vmm = Vmm::start(vcpus, kicker, parts.threads.clone())?;
         Ok(parts.running(vmm, kicks))
     }
 

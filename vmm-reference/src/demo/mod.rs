@@ -17,10 +17,11 @@ use std::time::Duration;
 use cpuid_features::{KvmFeatures, Negotiated, Selection};
 use kvm_bindings::CpuId;
 use kvm_ioctls::Kvm;
-use pv_lock_host::{AdaptivePolling, HaltScheduler, Polling, RunCap, SchedulerBuilder, Yielding};
+use pv_lock_host::{AdaptivePolling, HaltScheduler, Polling, SchedulerBuilder, Yielding};
 
 use crate::host::{self, HostError};
 use crate::probe::{self, Doors, ProbeError};
+use crate::threads::VcpuThreads;
 use crate::way::Way;
 use crate::{cpuid, memory};
 use cell::{Cell, CellError, Row};
@@ -74,9 +75,9 @@ pub enum YieldChoice {
     Nothing,
     /// The kicker's thread yields its CPU.
     Sched,
-    /// As many vCPUs run as there are host CPUs; the kicker gives its own place
-    /// to the vCPU it kicked.
-    HandOver,
+    /// As many vCPUs run as there are host CPUs, each on one of them; a kicker
+    /// gives its place to the vCPU it kicked, and steps back.
+    Cap,
 }
 
 /// How a halted vCPU waits before its thread sleeps.
@@ -103,20 +104,21 @@ impl Default for Policy {
     /// What measures best on overcommitted hosts: docs/POLICIES.md.
     fn default() -> Self {
         Self {
-            yielding: YieldChoice::Sched,
+            yielding: YieldChoice::Cap,
             polling: PollChoice::Off,
         }
     }
 }
 
 impl Policy {
-    /// A scheduler's builder with these policies.
-    pub fn builder(self) -> SchedulerBuilder {
+    /// A scheduler's builder with these policies, for vCPUs on these threads
+    /// whose APIC IDs are their indexes.
+    pub fn builder(self, threads: &VcpuThreads) -> SchedulerBuilder {
         HaltScheduler::builder()
             .yielding(match self.yielding {
                 YieldChoice::Nothing => Yielding::Nothing,
                 YieldChoice::Sched => Yielding::SchedYield,
-                YieldChoice::HandOver => Yielding::Cap(RunCap::default()),
+                YieldChoice::Cap => Yielding::Cap(threads.cap()),
             })
             .polling(match self.polling {
                 PollChoice::Off => Polling::Off,

@@ -20,11 +20,11 @@ use crate::devices::output::Output;
 use crate::devices::serial::Com1;
 use crate::host::{self, HostError};
 use crate::memory::MemoryError;
-use crate::nudge::Nudger;
 use crate::signals;
 use crate::stats::StatsError;
 use crate::tell;
 use crate::terminal::RawMode;
+use crate::threads::VcpuThreads;
 use crate::vcpu::Ended;
 use crate::vmm::{Vmm, VmmError, Waited};
 use console::Console;
@@ -125,7 +125,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let control = config.control.as_deref().map(Socket::bind).transpose()?;
     let raw = RawMode::enter().map_err(RunError::io("make the terminal raw"))?;
     let kicker = machine.scheduler.kicker();
-    let mut vmm = Vmm::start(machine.vcpus, kicker, Nudger::by_signal())?;
+    let mut vmm = Vmm::start(machine.vcpus, kicker, VcpuThreads::by_signal())?;
     // Not before the guest runs: what it prints meanwhile is kept.
     let writing = output.write_to(io::stdout());
     let (kicks, stats, bus) = (machine.kicks, machine.stats, machine.bus);
