@@ -48,7 +48,7 @@ const TIMELESS: bool = cfg!(any(loom, shuttle));
 /// What a convoy's [`Line::link`] is taken for before one was seen.
 const FIRST_LINK: Duration = Duration::from_micros(if TIMELESS { 0 } else { 50 });
 /// The least that it is taken for.
-const SHORTEST_LINK: Duration = Duration::from_micros(10);
+const SHORTEST_LINK: Duration = Duration::from_micros(25);
 
 fn elapsed(since: Instant, now: Instant) -> Duration {
     if TIMELESS {

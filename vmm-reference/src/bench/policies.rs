@@ -6,15 +6,12 @@ use std::time::Duration;
 use clap::ValueEnum as _;
 use cpuid_features::Selection;
 
-use super::median;
+use super::mean;
 use crate::demo::{
     self, Backend, BackendChoice, DemoConfig, DemoError, DoorChoice, HaltChoice, Mode, Policy,
     PollChoice, Workload, YieldChoice,
 };
 use crate::host;
-
-/// Times each cell is measured, in turns, so that drift hits all alike.
-const TURNS: usize = 3;
 
 /// Rates by policy and overcommit.
 #[derive(Debug)]
@@ -24,8 +21,9 @@ pub struct Table {
     rows: Vec<(Policy, Vec<f64>)>,
 }
 
-/// Runs pv mode with each pair of policies at 1x, 2x, 4x and 8x.
-pub fn measure(backend: &Backend, time: Duration) -> Result<Table, DemoError> {
+/// Runs pv mode with each pair of policies at 1x, 2x, 4x and 8x, each cell `turns`
+/// times for `time`. They take turns, so that drift hits all alike.
+pub fn measure(backend: &Backend, turns: usize, time: Duration) -> Result<Table, DemoError> {
     let cpus = u32::try_from(host::cpus()).unwrap_or(1);
     let vcpus: Vec<u32> = [1, 2, 4, 8].map(|x| x * cpus).to_vec();
     let policies: Vec<Policy> = YieldChoice::value_variants()
@@ -35,10 +33,14 @@ pub fn measure(backend: &Backend, time: Duration) -> Result<Table, DemoError> {
             polls.map(move |&polling| Policy { yielding, polling })
         })
         .collect();
-    let mut rates = vec![vec![Vec::with_capacity(TURNS); vcpus.len()]; policies.len()];
-    for turn in 0..TURNS {
+    let mut rates = vec![vec![Vec::with_capacity(turns); vcpus.len()]; policies.len()];
+    for turn in 0..turns {
         for (policy, rates) in policies.iter().zip(&mut rates) {
-            eprintln!("turn {} of {TURNS}: {}", turn + 1, name(policy));
+            crate::tell::line(format_args!(
+                "turn {} of {turns}: {}",
+                turn + 1,
+                name(policy)
+            ));
             let config = DemoConfig {
                 vcpus: vcpus.clone(),
                 modes: vec![Mode::Pv],
@@ -57,8 +59,10 @@ pub fn measure(backend: &Backend, time: Duration) -> Result<Table, DemoError> {
             }
         }
     }
-    let rows = policies.into_iter().zip(rates).map(|(policy, mut rates)| {
-        let rates = rates.iter_mut().map(|turns| median(turns)).collect();
+    // Means: two vCPUs fall into step with each other or do not, for as long as
+    // they run, and their rate with it; a median would be one of two figures.
+    let rows = policies.into_iter().zip(rates).map(|(policy, rates)| {
+        let rates = rates.iter().map(|turns| mean(turns)).collect();
         (policy, rates)
     });
     Ok(Table {
@@ -78,6 +82,16 @@ fn name(policy: &Policy) -> String {
 }
 
 impl Table {
+    /// What follows a kick matters to no VM that has as many CPUs as vCPUs: the
+    /// mean of all that differ in it only.
+    fn rate_at_1x(&self, polling: PollChoice) -> f64 {
+        let rows = self.rows.iter().filter(|(p, _)| p.polling == polling);
+        let first: Vec<f64> = rows
+            .filter_map(|(_, rates)| rates.first().copied())
+            .collect();
+        mean(&first)
+    }
+
     /// For docs/POLICIES.md.
     pub fn markdown(&self) -> String {
         let mut out = String::new();
@@ -94,7 +108,7 @@ impl Table {
         let _ = write!(out, "\n|---|---|{}\n", "--:|".repeat(self.vcpus.len()));
         for (policy, rates) in &self.rows {
             let _ = write!(out, "| {} |", name(policy));
-            let first = rates.first().copied().unwrap_or(0.0);
+            let first = self.rate_at_1x(policy.polling);
             for rate in rates {
                 let _ = write!(out, " {rate:.0} ({:.0} %) |", rate / first * 100.0);
             }

@@ -30,9 +30,12 @@ enum What {
         /// What runs the guest
         #[arg(long, default_value = "auto")]
         backend: BackendChoice,
-        /// Milliseconds a cell; each policy gets three, in turns
-        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+        /// Milliseconds a cell
+        #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(10..=60_000))]
         cell_ms: u64,
+        /// Times each cell is measured; the policies take turns
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        turns: u16,
     },
 }
 
@@ -50,12 +53,17 @@ impl super::Subcommand for BenchArgs {
                     print(&handover::text(&parts))?;
                 }
             }
-            What::Policies { backend, cell_ms } => {
+            What::Policies {
+                backend,
+                cell_ms,
+                turns,
+            } => {
                 let (backend, why_hosted) = Backend::choose(backend)?;
                 if let Some(reason) = why_hosted {
                     tell::line(format_args!("{reason}; using the hosted backend"));
                 }
-                let table = policies::measure(&backend, Duration::from_millis(cell_ms))?;
+                let table =
+                    policies::measure(&backend, turns.into(), Duration::from_millis(cell_ms))?;
                 print(&table.markdown())?;
             }
         }

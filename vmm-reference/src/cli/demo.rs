@@ -69,10 +69,10 @@ pub(super) struct DemoArgs {
     #[arg(long, default_value_t = 10)]
     spin_us: u64,
     /// What stands in for KVM's directed yield behind a kick
-    #[arg(long = "yield", default_value = "sched", value_name = "POLICY")]
+    #[arg(long = "yield", value_enum, default_value_t = Policy::default().yielding, value_name = "POLICY")]
     yielding: YieldChoice,
     /// How a halted vCPU waits before its thread sleeps
-    #[arg(long = "poll", default_value = "off", value_name = "POLICY")]
+    #[arg(long = "poll", value_enum, default_value_t = Policy::default().polling, value_name = "POLICY")]
     polling: PollChoice,
 }
 
