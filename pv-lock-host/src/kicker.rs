@@ -106,10 +106,11 @@ impl Shared {
     #[inline]
     fn kick_slot(&self, index: usize, slot: &Slot, by: Option<By>) -> KickOutcome {
         let signalled = slot.kick();
+        self.after(index, slot, signalled, by);
+        // Behind the wake-up: the sleeper need not wait for it.
         if self.counting {
             slot.kicks.count(signalled.outcome);
         }
-        self.after(index, slot, signalled, by);
         signalled.outcome
     }
 

@@ -18,7 +18,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::VmFd;
 use vmm_sys_util::errno;
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::apic_id::ApicId;
 
@@ -134,7 +134,7 @@ impl<V: Borrow<VmFd>> KvmKick<V> {
     /// # Errors
     /// No eventfd was to be had, or KVM refused it for this GSI.
     pub fn irqfd(&self, gsi: u32) -> Result<KickFd, KvmKickError> {
-        let fd = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+        let fd = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
             .map_err(|error| KvmKickError::ioctl("eventfd", error.into()))?;
         self.vm
             .borrow()
