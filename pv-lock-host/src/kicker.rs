@@ -6,7 +6,7 @@ use crate::apic_id::ApicId;
 use crate::outcome::KickOutcome;
 use crate::scheduler::Shared;
 use crate::slot::{Signalled, Slot};
-use crate::state::Event;
+use crate::state::{Event, State};
 use crate::sync::Arc;
 
 /// Wakes, pauses and stops vCPUs, from any thread.
@@ -117,9 +117,13 @@ impl Shared {
     /// What a kick or a notification owes once the word is set.
     #[inline]
     fn after(&self, index: usize, slot: &Slot, signalled: Signalled, by: Option<By>) {
-        self.load.account(signalled.before, signalled.after);
-        if signalled.wake {
-            self.wake(index, slot, by);
+        // Nothing is owed for one that is not asleep, and whether it wants to
+        // run has not changed.
+        if signalled.before.has(State::PARKED) {
+            self.load.account(signalled.before, signalled.after);
+            if signalled.wake {
+                self.wake(index, slot, by);
+            }
         }
     }
 
