@@ -12,13 +12,15 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pv_lock_host::{
-    AdaptivePolling, ApicId, HaltScheduler, Polling, SchedulerBuilder, VcpuParker, WakeReason,
-    Yielding,
+    AdaptivePolling, ApicId, HaltScheduler, Polling, RunCap, SchedulerBuilder, VcpuParker,
+    WakeReason, Yielding,
 };
+use rustix::thread::{CpuSet, Pid, gettid, sched_getaffinity, sched_setaffinity};
 
 /// Rounds of spinning before a waiter halts, some ten microseconds.
 const THRESHOLD: u32 = 1 << 11;
@@ -87,6 +89,28 @@ impl Vcpu<'_> {
     }
 }
 
+/// Threads by APIC ID, once they have begun.
+type Threads = Arc<Mutex<Vec<Option<Pid>>>>;
+
+/// What a VMM lends a cap: each place is a CPU that this process may use.
+/// (Nobody need be preempted here: a vCPU looks at each round of its loop.)
+fn bound(threads: &Threads) -> RunCap {
+    let set = sched_getaffinity(None).unwrap();
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&n| set.is_set(n)).collect();
+    let threads = Arc::clone(threads);
+    RunCap {
+        bind: Some(Arc::new(move |id, place| {
+            let mut set = CpuSet::new();
+            set.set(*cpus.get(place).unwrap());
+            let threads = threads.lock().unwrap();
+            let thread = threads.get(id.0 as usize).copied().flatten();
+            // Refused only for one that has just ended.
+            let _ = sched_setaffinity(thread, &set);
+        })),
+        ..RunCap::default()
+    }
+}
+
 fn work(rounds: u32) {
     for _ in 0..rounds {
         std::hint::spin_loop();
@@ -94,7 +118,14 @@ fn work(rounds: u32) {
 }
 
 /// Acquisitions per second.
-fn measure(builder: SchedulerBuilder, vcpus: u32, halts: bool, time: Duration) -> f64 {
+fn measure(
+    builder: SchedulerBuilder,
+    threads: &Threads,
+    vcpus: u32,
+    halts: bool,
+    time: Duration,
+) -> f64 {
+    *threads.lock().unwrap() = vec![None; vcpus as usize];
     let ids: Vec<ApicId> = (0..vcpus).map(ApicId).collect();
     let (scheduler, parkers) = builder.build(&ids).unwrap();
     let lock = TicketLock {
@@ -113,8 +144,9 @@ fn measure(builder: SchedulerBuilder, vcpus: u32, halts: bool, time: Duration) -
             };
             let (stop, acquired) = (&stop, &acquired);
             scope.spawn(move || {
-                vcpu.parker.enter();
-                while !stop.load(Ordering::Relaxed) && vcpu.acquire(stop) {
+                let me = vcpu.parker.apic_id().0 as usize;
+                *threads.lock().unwrap().get_mut(me).unwrap() = Some(gettid());
+                while vcpu.parker.enter().is_none() && vcpu.acquire(stop) {
                     acquired.fetch_add(1, Ordering::Relaxed);
                     work(INSIDE);
                     vcpu.release();
@@ -141,10 +173,12 @@ fn main() {
         .map_or(250, |arg| arg.parse().unwrap());
     let time = Duration::from_millis(milliseconds);
     let cpus = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = Threads::default();
     let yielding = [
         ("nothing", Yielding::Nothing),
         ("sched_yield", Yielding::SchedYield),
         ("cap", Yielding::default()),
+        ("cap, bound", Yielding::Cap(bound(&threads))),
     ];
     let polling = [
         ("off", Polling::Off),
@@ -157,12 +191,13 @@ fn main() {
         print!("| {name} | {window} |");
         for overcommit in [1, 2, 4, 8] {
             let vcpus = u32::try_from(cpus.get() * overcommit).unwrap();
-            let rate = measure(builder.clone(), vcpus, halts, time);
+            let rate = measure(builder.clone(), &threads, vcpus, halts, time);
             print!(" {:.0} |", rate / 1e3);
         }
         println!();
     };
-    row("never halts", "-", &HaltScheduler::builder(), false);
+    let nothing = HaltScheduler::builder().yielding(Yielding::Nothing);
+    row("never halts", "-", &nothing, false);
     for (yields, yielding) in &yielding {
         for (polls, polling) in polling {
             let builder = HaltScheduler::builder()
