@@ -247,6 +247,7 @@ proptest! {
                 .collect();
             had.sort_unstable();
             prop_assert_eq!(had, (0..places).collect::<Vec<_>>());
+            prop_assert!(state.free.is_empty() || state.kicked.is_empty(), "one waits for nothing");
             let mut waiting: Vec<usize> = state.kicked.iter().chain(&state.back).copied().collect();
             waiting.sort_unstable();
             let expected: Vec<usize> = (0..8).filter(|&vcpu| state.waits(vcpu)).collect();
