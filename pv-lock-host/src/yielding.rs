@@ -49,7 +49,7 @@ pub struct RunCap {
     /// At most this many run; `None`: as many as there are host CPUs.
     pub running: Option<NonZeroUsize>,
     /// How long one may run while another waits, and how long one waits before
-    /// it does something about it.
+    /// it does something about it; 100 us at least.
     pub slice: Duration,
     /// Called, from a waiting vCPU's thread, for a vCPU whose time is up:
     /// makes it leave guest mode (by a signal to its thread). Without it, one

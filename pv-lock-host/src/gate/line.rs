@@ -49,6 +49,9 @@ const TIMELESS: bool = cfg!(any(loom, shuttle));
 const FIRST_LINK: Duration = Duration::from_micros(if TIMELESS { 0 } else { 50 });
 /// The least that it is taken for.
 const SHORTEST_LINK: Duration = Duration::from_micros(25);
+/// A waiting vCPU looks at the clock every slice: one of nothing would have it
+/// look, and others preempted, without end.
+const SHORTEST_SLICE: Duration = Duration::from_micros(100);
 
 fn elapsed(since: Instant, now: Instant) -> Duration {
     if TIMELESS {
@@ -109,7 +112,7 @@ impl Line {
             reserved: None,
             link: FIRST_LINK,
             alarm: None,
-            slice,
+            slice: slice.max(SHORTEST_SLICE),
             calls: Calls::default(),
         }
     }

@@ -189,6 +189,14 @@ fn one_out_of_patience_has_the_next_place() {
     assert!(line.runs(2));
 }
 
+#[test]
+fn a_slice_of_nothing_is_none() {
+    let mut line = Line::new(1, 2, Duration::ZERO);
+    let now = Instant::now();
+    assert_eq!(line.enter(0, now).0, Turn::Run);
+    assert_eq!(line.enter(1, now).0, Turn::Wait(Some(now + SHORTEST_SLICE)));
+}
+
 /// What a vCPU does next, or what happens to it.
 #[derive(Clone, Copy, Debug)]
 enum Does {
