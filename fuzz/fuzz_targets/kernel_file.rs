@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd as _;
 use libfuzzer_sys::fuzz_target;
 use rustix::fs::{MemfdFlags, memfd_create};
 use vmm_reference::boot::format::Format;
-use vmm_reference::boot::{BootSource, Entry, load, multiboot};
+use vmm_reference::boot::{BootSource, EntryPoint, load, multiboot};
 use vmm_reference::memory::ram::RamLayout;
 
 const RAM: u64 = 4 << 20;
@@ -53,8 +53,8 @@ fuzz_target!(|image: &[u8]| {
         Ok((entry, as_format)) => {
             assert_eq!(Ok(as_format), format);
             match entry {
-                Entry::Bits32 { .. } => assert_ne!(as_format, Format::BzImage),
-                Entry::Bits64 { .. } => assert!(!matches!(as_format, Format::Multiboot(_))),
+                EntryPoint::Bits32 { .. } => assert_ne!(as_format, Format::BzImage),
+                EntryPoint::Bits64 { .. } => assert!(!matches!(as_format, Format::Multiboot(_))),
             }
         }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),

@@ -1,8 +1,12 @@
-//! /dev/kvm: opened once, and what it says of itself.
+//! This host: /dev/kvm, opened once, and what it says of itself.
 
 use std::path::Path;
 
+use cpuid_features::KvmFeatures;
+use kvm_bindings::CpuId;
 use kvm_ioctls::Kvm;
+
+use crate::cpuid::{self, CpuidError};
 
 /// The only version of the API that there ever was.
 const API_VERSION: i32 = 12;
@@ -22,22 +26,48 @@ pub enum HostError {
     /// It opens, and is not KVM.
     #[error("/dev/kvm has API version {0}, not {API_VERSION}: not a KVM that this program knows")]
     ApiVersion(i32),
+    /// It does not say which CPUID a guest can have.
+    #[error(transparent)]
+    Cpuid(#[from] CpuidError),
 }
 
-/// Opens /dev/kvm and checks that it is one.
-pub fn open_kvm() -> Result<Kvm, HostError> {
-    let kvm = Kvm::new().map_err(|e| match e.errno() {
-        libc::ENOENT | libc::ENODEV | libc::ENXIO => HostError::Absent,
-        libc::EACCES | libc::EPERM => HostError::Refused(e),
-        _ => HostError::Open(e),
-    })?;
-    match kvm.get_api_version() {
-        API_VERSION => Ok(kvm),
-        other => Err(HostError::ApiVersion(other)),
+/// This host's KVM.
+#[derive(Debug)]
+pub struct KvmHost {
+    /// The device.
+    pub kvm: Kvm,
+    /// KVM_GET_SUPPORTED_CPUID.
+    pub cpuid: CpuId,
+    /// The paravirtual features in it.
+    pub features: KvmFeatures,
+}
+
+impl KvmHost {
+    /// Opens /dev/kvm and checks that it is one.
+    ///
+    /// # Errors
+    /// It is not there, not for this user, or not KVM.
+    pub fn open() -> Result<Self, HostError> {
+        let kvm = Kvm::new().map_err(|e| match e.errno() {
+            libc::ENOENT | libc::ENODEV | libc::ENXIO => HostError::Absent,
+            libc::EACCES | libc::EPERM => HostError::Refused(e),
+            _ => HostError::Open(e),
+        })?;
+        match kvm.get_api_version() {
+            API_VERSION => {}
+            other => return Err(HostError::ApiVersion(other)),
+        }
+        let (cpuid, features) = cpuid::supported(&kvm)?;
+        Ok(Self {
+            kvm,
+            cpuid,
+            features,
+        })
     }
 }
 
-/// What virtualizes here, as far as a program can tell.
+/// What virtualizes here, as far as a program can see: `vmx`, `svm`, `pvm` or
+/// `unknown`.
 pub fn vendor() -> &'static str {
     let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let has = |flag| {
@@ -57,7 +87,7 @@ pub fn vendor() -> &'static str {
     }
 }
 
-/// CPUs that this process may run on: what overcommit is measured against.
+/// pCPUs that this process may run on: what overcommit is measured against.
 pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

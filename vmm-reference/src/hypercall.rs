@@ -2,46 +2,11 @@
 //! every other call keeps the ABI's answer for "not here", -KVM_ENOSYS.
 
 use hypercall_abi::{HypercallHandler, HypercallResult, KickCpu, MapGpaRange, SchedYield};
-use pv_lock_host::{ApicId, Kicker, VcpuParker};
+use pv_lock_host::{ApicId, VcpuParker};
 
-use crate::irqchip::KernelSignals;
+use crate::kicks::Kicks;
 
-/// Who wakes the vCPUs of a VM.
-#[derive(Clone, Debug)]
-pub enum Kicks {
-    /// pv-lock-host: they halt in this process.
-    Userspace(Kicker),
-    /// KVM: they halt there.
-    Kernel(KernelSignals),
-}
-
-impl Kicks {
-    /// Kicks one vCPU from outside of the guest.
-    pub fn kick(&self, id: ApicId) {
-        match self {
-            Self::Userspace(kicker) => drop(kicker.kick(id)),
-            Self::Kernel(signals) => drop(signals.kick(id)),
-        }
-    }
-
-    /// Kicks one vCPU for the guest of another, which gives way to it: KVM
-    /// follows a kick with a directed yield, for the woken vCPU holds the lock
-    /// by now and the kicker only thinks.
-    fn kick_by(&self, parker: &mut VcpuParker, id: ApicId) {
-        match self {
-            // How to give way is a policy of the scheduler.
-            Self::Userspace(_) => drop(parker.kick(id)),
-            // KVM does not say whether the vCPU slept.
-            Self::Kernel(signals) => {
-                if signals.kick(id) {
-                    std::thread::yield_now();
-                }
-            }
-        }
-    }
-}
-
-/// The handlers of one VM.
+/// The hypercall handlers of one VM.
 #[derive(Clone, Debug)]
 pub struct Calls {
     kicks: Kicks,
@@ -60,16 +25,11 @@ impl Calls {
         }
     }
 
-    /// Serves KVM_HC_MAP_GPA_RANGE, by agreeing: this VMM's guests share all of
-    /// their memory with it anyway.
-    pub fn with_map_gpa_range(mut self) -> Self {
-        self.map_gpa_range = true;
+    /// Whether KVM_HC_MAP_GPA_RANGE is served, by agreeing: this VMM's guests
+    /// share all of their memory with it anyway.
+    pub fn with_map_gpa_range(mut self, served: bool) -> Self {
+        self.map_gpa_range = served;
         self
-    }
-
-    /// Who is kicked.
-    pub fn kicks(&self) -> &Kicks {
-        &self.kicks
     }
 
     /// The handlers for calls of this vCPU's guest.
@@ -96,7 +56,9 @@ impl HypercallHandler for CallsBy<'_> {
             kicks, everyone, ..
         } = self.calls;
         if call.destination() == KickCpu::BROADCAST {
-            everyone.iter().for_each(|&id| kicks.kick(id));
+            for &id in everyone.iter() {
+                kicks.kick(id);
+            }
         } else {
             kicks.kick_by(self.parker, ApicId(call.destination()));
         }

@@ -1,55 +1,56 @@
-//! What is done to a VM's vCPU threads from outside: a nudge makes one leave the
-//! guest, for stop and pause, and for the scheduler when a vCPU has run its
-//! slice; the scheduler's places bind them to host CPUs.
-//!
-//! A nudge says nothing but "look": what for is in the vCPU's slot. One that
-//! falls between the vCPU's look and its entry into the guest has no effect, so
-//! whoever depends on it sends it again.
+//! What is done to a VM's vCPU threads from outside: one is made to leave the
+//! guest, for pause and stop, and for the scheduler when a vCPU has run its time
+//! slice; the scheduler binds them to pCPUs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use pv_lock_host::{ApicId, RunCap};
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 use vmm_sys_util::signal::Killable as _;
 
+use crate::backend::ExitRequest;
 use crate::signals;
 
 /// One vCPU's thread.
 #[derive(Debug)]
 pub(crate) struct VcpuThread {
-    pub(crate) handle: JoinHandle<()>,
-    pub(crate) tid: Pid,
+    /// None once it is joined. Locked for a signal: a thread that is joined
+    /// meanwhile must not be signalled.
+    handle: Mutex<Option<JoinHandle<()>>>,
+    tid: Pid,
 }
 
-/// Reaches all vCPU threads of one VM, once they are there.
-#[derive(Clone, Debug, Default)]
+impl VcpuThread {
+    pub(crate) fn new(handle: JoinHandle<()>, tid: Pid) -> Self {
+        Self {
+            handle: Mutex::new(Some(handle)),
+            tid,
+        }
+    }
+}
+
+/// Reaches all vCPU threads of one VM.
+#[derive(Clone, Debug)]
 pub struct VcpuThreads(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    exit_requests: Vec<Arc<ExitRequest>>,
+    /// There once all threads have started.
     threads: OnceLock<Vec<VcpuThread>>,
-    /// The hosted backend's signal; empty for KVM.
-    flags: Vec<Arc<AtomicBool>>,
 }
 
 impl VcpuThreads {
-    /// For KVM: nudged by [`signals::vcpu_signal`].
-    pub fn by_signal() -> Self {
-        Self::default()
-    }
-
-    /// For hosted vCPUs: nudged by a flag each.
-    pub fn by_flag(flags: Vec<Arc<AtomicBool>>) -> Self {
+    /// For the vCPUs that these requests make leave the guest, by index.
+    pub fn new(exit_requests: Vec<Arc<ExitRequest>>) -> Self {
         Self(Arc::new(Inner {
+            exit_requests,
             threads: OnceLock::new(),
-            flags,
         }))
     }
 
-    /// The threads, in order. Only the first call counts.
+    /// The threads, by index. Only the first call counts.
     pub(crate) fn attach(&self, threads: Vec<VcpuThread>) {
         let _ = self.0.threads.set(threads);
     }
@@ -58,20 +59,34 @@ impl VcpuThreads {
         self.0.threads.get()?.get(index)
     }
 
-    /// Makes the vCPU with this index leave the guest, if it is in it.
-    pub fn nudge(&self, index: usize) {
-        if let Some(flag) = self.0.flags.get(index) {
-            // Relaxed: the vCPU's slot says why.
-            flag.store(true, Ordering::Relaxed);
-        } else if let Some(thread) = self.get(index) {
-            // It fails only for a thread that has ended.
-            let _ = thread.handle.kill(signals::vcpu_signal());
+    /// Makes the vCPU with this index leave the guest, or not enter it: its
+    /// thread looks at its slot before it runs the guest again. Whoever calls has
+    /// changed the slot before.
+    pub fn make_leave(&self, index: usize) {
+        let Some(request) = self.0.exit_requests.get(index) else {
+            return;
+        };
+        request.set();
+        if request.needs_signal()
+            && let Some(thread) = self.get(index)
+        {
+            let handle = thread.handle.lock();
+            if let Some(handle) = handle.unwrap_or_else(PoisonError::into_inner).as_ref() {
+                // It fails only for a thread that has ended.
+                let _ = handle.kill(signals::vcpu_signal());
+            }
         }
     }
 
-    /// A cap for vCPUs whose APIC IDs are their indexes: one whose time is up is
-    /// nudged, and each place is one of the CPUs that the calling thread may use.
-    pub fn cap(&self) -> RunCap {
+    /// [`VcpuThreads::make_leave`] for all of them.
+    pub fn make_all_leave(&self) {
+        (0..self.0.exit_requests.len()).for_each(|index| self.make_leave(index));
+    }
+
+    /// A cap for vCPUs whose APIC IDs are their indexes: one whose time slice is
+    /// over is made to leave the guest, and each place is one of the pCPUs that
+    /// the calling thread may use.
+    pub(crate) fn cap(&self) -> RunCap {
         let (preempt, bind) = (self.clone(), self.clone());
         let cpus: Vec<usize> = sched_getaffinity(None)
             .map(|set| {
@@ -82,7 +97,9 @@ impl VcpuThreads {
             // Without an answer there is nothing to bind to.
             .unwrap_or_default();
         RunCap {
-            preempt: Some(Arc::new(move |id: ApicId| preempt.nudge(id.0 as usize))),
+            preempt: Some(Arc::new(move |id: ApicId| {
+                preempt.make_leave(id.0 as usize);
+            })),
             bind: Some(Arc::new(move |id: ApicId, place| {
                 if let Some(&cpu) = cpus.get(place) {
                     bind.bind(id.0 as usize, cpu);
@@ -96,19 +113,20 @@ impl VcpuThreads {
         let mut set = CpuSet::new();
         set.set(cpu);
         if let Some(thread) = self.get(index) {
-            // It fails if the thread has ended, or the CPU was taken from this
+            // It fails if the thread has ended, or the pCPU was taken from this
             // process meanwhile: the host's scheduler places it then.
             let _ = sched_setaffinity(Some(thread.tid), &set);
         }
     }
 
-    /// Waits until every thread is gone: they have reported their ends, so that
-    /// nothing but the return is left.
-    pub(crate) fn wait_gone(&self, limit: Duration) {
-        let limit = Instant::now() + limit;
+    /// Waits for the end of every thread. To be called when each has reported
+    /// how its vCPU ended, so that nothing but its return is left.
+    pub(crate) fn join(&self) {
         for thread in self.0.threads.get().into_iter().flatten() {
-            while !thread.handle.is_finished() && Instant::now() < limit {
-                std::thread::yield_now();
+            let mut handle = thread.handle.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(handle) = handle.take() {
+                // A panic has been reported as an end.
+                let _ = handle.join();
             }
         }
     }

@@ -1,5 +1,5 @@
-//! A vCPU's thread: run the guest, go through the door it came to, and sleep
-//! in the halt/kick scheduler while the guest is halted.
+//! A vCPU's thread: run the guest, serve what it left for, and sleep in the
+//! halt/kick scheduler while the guest is halted.
 //!
 //! ```text
 //!              HLT                  pause
@@ -10,16 +10,15 @@
 //!   stop, exit port, triple fault, error: any -> Finished
 //! ```
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use hypercall_abi::{Enforcement, dispatch};
 use pv_lock_host::{Resumed, VcpuParker, WakeReason};
 
 use crate::backend::registers::Registers;
-use crate::backend::{BackendError, VcpuBackend};
+use crate::backend::{BackendError, Exit, ExitRequest, VcpuBackend};
 use crate::devices::{Bus, BusEvent};
-use crate::door::{self, Door};
 use crate::hypercall::Calls;
 
 /// How a vCPU ended.
@@ -39,46 +38,61 @@ pub enum Ended {
     Failed(BackendError, Option<Box<Registers>>),
 }
 
-/// Where a vCPU's thread is, for others to see.
-#[derive(Debug, Default)]
-pub struct Whereabouts(AtomicU8);
-
-impl Whereabouts {
-    const PAUSED: u8 = 1;
-    const ENDED: u8 = 2;
-
-    fn set(&self, value: u8) {
-        // Release, with the Acquire below: who sees a vCPU paused sees what its
-        // guest wrote before.
-        self.0.store(value, Ordering::Release);
-    }
-
-    /// It runs no guest code: paused, or at its end.
-    pub fn is_quiet(&self) -> bool {
-        self.0.load(Ordering::Acquire) != 0
-    }
-
-    /// For a person.
-    pub fn name(&self) -> &'static str {
-        match self.0.load(Ordering::Acquire) {
-            Self::PAUSED => "paused",
-            Self::ENDED => "ended",
-            _ => "running",
+impl fmt::Display for Ended {
+    /// What happened, in a few words; registers are not among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ExitPort(value) => write!(f, "the guest wrote {value} to the exit port"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::Reset => f.write_str("the guest reset the machine"),
+            Self::PowerOff => f.write_str("the guest turned the machine off"),
+            Self::TripleFault(Some(registers)) if registers.are_reset() => {
+                f.write_str("triple fault; KVM has reset its registers, as on AMD")
+            }
+            Self::TripleFault(_) => f.write_str("triple fault"),
+            Self::Failed(e, _) => e.fmt(f),
         }
     }
 }
+
+impl Ended {
+    /// It is a failure: of the guest or of the VMM.
+    pub fn failed(&self) -> bool {
+        matches!(self, Self::TripleFault(_) | Self::Failed(..))
+    }
+
+    /// What the vCPU was doing when it failed, if that can be known.
+    pub fn registers(&self) -> Option<&Registers> {
+        match self {
+            Self::TripleFault(registers) => registers.as_deref().filter(|r| !r.are_reset()),
+            Self::Failed(_, registers) => registers.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// Hears, on a vCPU's thread, of its sleep through a pause.
+pub trait PauseListener {
+    /// It is about to sleep. Its slot says so in a moment.
+    fn falls_asleep(&self) {}
+    /// It has woken.
+    fn wakes(&self) {}
+}
+
+/// Does not listen.
+impl PauseListener for () {}
 
 /// One vCPU with all that its thread needs.
 #[derive(Debug)]
 pub struct Vcpu<B> {
     backend: B,
+    exit_request: Arc<ExitRequest>,
     parker: VcpuParker,
     calls: Calls,
-    /// What the guest was told: a call whose feature it does not have is
-    /// answered -KVM_ENOSYS, unless this is off.
+    /// The features that the guest was offered: a call whose feature it does not
+    /// have is answered -KVM_ENOSYS, unless this is off.
     enforcement: Enforcement,
     bus: Arc<Bus>,
-    whereabouts: Arc<Whereabouts>,
 }
 
 enum State {
@@ -98,18 +112,18 @@ impl<B: VcpuBackend> Vcpu<B> {
         bus: Arc<Bus>,
     ) -> Self {
         Self {
+            exit_request: backend.exit_request(),
             backend,
             parker,
             calls,
             enforcement,
             bus,
-            whereabouts: Arc::default(),
         }
     }
 
-    /// Where its thread is.
-    pub fn whereabouts(&self) -> Arc<Whereabouts> {
-        Arc::clone(&self.whereabouts)
+    /// By which other threads make it leave the guest.
+    pub fn exit_request(&self) -> &Arc<ExitRequest> {
+        &self.exit_request
     }
 
     /// The APIC ID that a kick for this vCPU names.
@@ -117,18 +131,25 @@ impl<B: VcpuBackend> Vcpu<B> {
         self.parker.apic_id().0
     }
 
+    /// The backend alone, for whoever runs it by hand.
+    pub fn into_backend(self) -> B {
+        self.backend
+    }
+
     /// Runs the guest to its end.
-    pub fn run(mut self) -> Ended {
+    pub fn run(mut self, pauses: &dyn PauseListener) -> Ended {
         let mut state = State::Running;
         loop {
             state = match state {
                 State::Running => self.running(),
                 State::Halted => self.halted(),
-                State::Paused => self.paused(),
-                State::Finished(ended) => {
-                    self.whereabouts.set(Whereabouts::ENDED);
-                    return ended;
+                State::Paused => {
+                    pauses.falls_asleep();
+                    let next = self.paused();
+                    pauses.wakes();
+                    next
                 }
+                State::Finished(ended) => return ended,
             }
         }
     }
@@ -136,28 +157,30 @@ impl<B: VcpuBackend> Vcpu<B> {
     /// Running ---- HLT ----> Halted
     fn running(&mut self) -> State {
         loop {
-            // The slot's bits are the truth about pause and stop; the signal
-            // that ended KVM_RUN only makes this thread look.
-            match self.parker.pending() {
+            // In this order: a request that this does not see keeps the guest
+            // from being entered, and for one that it sees, the slot says why.
+            self.exit_request.take();
+            match self.parker.enter() {
                 Some(WakeReason::Stopped) => return State::Finished(Ended::Stopped),
                 Some(_) => return State::Paused,
                 None => {}
             }
-            self.parker.enter();
-            let door = door::next(&mut self.backend, &self.bus);
-            match door {
-                Ok(Door::Hypercall(call, reply)) => {
+            match self.backend.run(&self.bus) {
+                Ok(Exit::Hypercall(call)) => {
                     let mut handler = self.calls.by(&mut self.parker);
-                    reply.send(dispatch(&call, self.enforcement, &mut handler));
+                    let rax = dispatch(&call, self.enforcement, &mut handler);
+                    self.backend.set_result(rax);
                 }
-                Ok(Door::Halt) => return State::Halted,
-                Ok(Door::Again) => {}
-                Ok(Door::Bus(BusEvent::Exit(value))) => {
-                    return State::Finished(Ended::ExitPort(value));
+                Ok(Exit::Halt) => return State::Halted,
+                Ok(Exit::Interrupted) => {}
+                Ok(Exit::Bus(event)) => {
+                    return State::Finished(match event {
+                        BusEvent::Exit(value) => Ended::ExitPort(value),
+                        BusEvent::Reset => Ended::Reset,
+                        BusEvent::PowerOff => Ended::PowerOff,
+                    });
                 }
-                Ok(Door::Bus(BusEvent::Reset)) => return State::Finished(Ended::Reset),
-                Ok(Door::Bus(BusEvent::PowerOff)) => return State::Finished(Ended::PowerOff),
-                Ok(Door::Shutdown) => {
+                Ok(Exit::Shutdown) => {
                     return State::Finished(Ended::TripleFault(self.registers()));
                 }
                 Err(e) => return State::Finished(Ended::Failed(e, self.registers())),
@@ -176,10 +199,7 @@ impl<B: VcpuBackend> Vcpu<B> {
 
     /// Paused ---- resume ----> Running
     fn paused(&mut self) -> State {
-        self.whereabouts.set(Whereabouts::PAUSED);
-        let resumed = self.parker.wait_resumed();
-        self.whereabouts.set(0);
-        match resumed {
+        match self.parker.wait_resumed() {
             Resumed::Stopped => State::Finished(Ended::Stopped),
             Resumed::Running => State::Running,
             Resumed::Halted => State::Halted,

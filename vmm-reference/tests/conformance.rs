@@ -1,12 +1,12 @@
 //! The whole list, on whatever this host has. What is not possible here is
 //! printed with its reason; the hosted column always is possible.
 
-use vmm_reference::conformance::{Verdict, report, run};
+use vmm_reference::conformance::{Verdict, matrix::text, run};
 
 #[test]
 fn no_case_fails_here() {
     let matrix = run("").unwrap();
-    let text = report::text(&matrix);
+    let text = text(&matrix);
     println!("{text}");
     assert!(!matrix.interrupted && !matrix.failed(), "{text}");
     let hosted = matrix

@@ -5,6 +5,7 @@
     reason = "a test's helper that fails is a test that fails"
 )]
 
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -12,12 +13,13 @@ use std::time::Duration;
 use cpuid_features::KvmFeatures;
 use hypercall_abi::{Enforcement, HypercallNr, Mode, RawHypercall};
 use pv_lock_host::{ApicId, HaltScheduler, Kicker, VcpuParker};
-use vmm_reference::backend::{BackendError, Exit, VcpuBackend, Via};
+use vmm_reference::backend::{BackendError, Exit, ExitRequest, VcpuBackend};
 use vmm_reference::devices::{Bus, BusEvent};
-use vmm_reference::hypercall::{Calls, Kicks};
+use vmm_reference::hypercall::Calls;
+use vmm_reference::kicks::Kicks;
 use vmm_reference::threads::VcpuThreads;
-use vmm_reference::vcpu::{Ended, Vcpu};
-use vmm_reference::vmm::{Vmm, Waited};
+use vmm_reference::vcpu::{Ended, PauseListener, Vcpu};
+use vmm_reference::vm::{RunningVm, Waited};
 
 /// What the guest does next.
 enum Step {
@@ -41,7 +43,7 @@ impl VcpuBackend for Script {
                     mode,
                     cpl,
                 };
-                Ok(Exit::Hypercall(call, Via::Port))
+                Ok(Exit::Hypercall(call))
             }
             Some(Step::Leave(exit)) => Ok(exit),
             Some(Step::Fail) => Err(BackendError::Ioctl {
@@ -54,6 +56,10 @@ impl VcpuBackend for Script {
 
     fn set_result(&mut self, rax: u64) {
         self.results.lock().expect("not poisoned").push(rax);
+    }
+
+    fn exit_request(&self) -> Arc<ExitRequest> {
+        Arc::new(ExitRequest::polled())
     }
 }
 
@@ -75,7 +81,7 @@ fn fixture(steps: Vec<Step>, features: KvmFeatures) -> Fixture {
         results: Arc::clone(&results),
     };
     let kicker = scheduler.kicker();
-    let calls = Calls::new(Kicks::Userspace(kicker.clone()), &ids);
+    let calls = Calls::new(Kicks::new(kicker.clone(), None), &ids);
     let vcpu = Vcpu::new(
         script,
         own,
@@ -108,7 +114,7 @@ fn answers_are_the_abi_s() {
         ],
         KvmFeatures::PV_UNHALT,
     );
-    assert!(matches!(f.vcpu.run(), Ended::ExitPort(0)));
+    assert!(matches!(f.vcpu.run(&()), Ended::ExitPort(0)));
     let results = f.results.lock().expect("not poisoned");
     assert_eq!(*results, [0, 0, EPERM, ENOSYS, 0xffff_fc18, EPERM]);
 }
@@ -119,7 +125,7 @@ fn a_kick_is_latched_for_the_other_vcpu() {
         vec![Step::Call(KICK, [0, 1, 0, 0], Mode::Bits64, 0)],
         KvmFeatures::PV_UNHALT,
     );
-    f.vcpu.run();
+    f.vcpu.run(&());
     assert_eq!(f.other.halt(), pv_lock_host::WakeReason::Kicked);
 }
 
@@ -129,7 +135,7 @@ fn without_the_feature_a_kick_is_not_there() {
         vec![Step::Call(KICK, [0, 1, 0, 0], Mode::Bits64, 0)],
         KvmFeatures::empty(),
     );
-    f.vcpu.run();
+    f.vcpu.run(&());
     assert_eq!(*f.results.lock().expect("not poisoned"), [ENOSYS]);
     // And it did nothing: the next kick is the first.
     assert_eq!(f.kicker.kick(ApicId(1)), pv_lock_host::KickOutcome::Latched);
@@ -145,26 +151,57 @@ fn kick_self_then_halt_runs_on() {
         ],
         KvmFeatures::PV_UNHALT,
     );
-    assert!(matches!(f.vcpu.run(), Ended::ExitPort(9)));
+    assert!(matches!(f.vcpu.run(&()), Ended::ExitPort(9)));
 }
 
+/// A halted vCPU that is paused does not consume the kick that comes meanwhile:
+/// the kick ends its halt after the pause, and not before.
 #[test]
-fn a_halted_vcpu_can_be_paused_kicked_resumed_and_stopped() {
+fn a_kick_during_a_pause_ends_the_halt_after_it() {
+    struct Told(Sender<&'static str>);
+    impl PauseListener for Told {
+        fn falls_asleep(&self) {
+            self.0.send("asleep").expect("the test listens");
+        }
+        fn wakes(&self) {
+            self.0.send("awake").expect("the test listens");
+        }
+    }
+    let long = Duration::from_secs(20);
     let f = fixture(
-        vec![Step::Leave(Exit::Halt), Step::Leave(Exit::Halt)],
+        vec![
+            Step::Leave(Exit::Halt),
+            Step::Leave(Exit::Bus(BusEvent::Exit(3))),
+        ],
         KvmFeatures::PV_UNHALT,
     );
     let (vcpu, kicker) = (f.vcpu, f.kicker);
-    let thread = thread::spawn(move || vcpu.run());
+    let (told, hears) = channel();
     kicker.pause_all();
-    // A kick during the pause is not consumed by it; the vCPU halts twice, so
-    // it takes a second one to end.
-    kicker.kick(ApicId(0));
-    thread::sleep(Duration::from_millis(20));
-    assert!(!thread.is_finished(), "paused, or in its second halt");
+    let thread = thread::spawn(move || vcpu.run(&Told(told)));
+    // Paused before it runs at all, ...
+    assert_eq!(hears.recv_timeout(long), Ok("asleep"));
     kicker.resume_all();
-    thread::sleep(Duration::from_millis(20));
-    assert!(!thread.is_finished(), "in its second halt");
+    assert_eq!(hears.recv_timeout(long), Ok("awake"));
+    // ... and in its halt, or on the way to it.
+    kicker.pause_all();
+    assert_eq!(hears.recv_timeout(long), Ok("asleep"));
+    kicker.kick(ApicId(0));
+    assert!(!thread.is_finished(), "the guest ran on in a pause");
+    let nothing = hears.recv_timeout(Duration::from_millis(20));
+    assert_eq!(nothing, Err(RecvTimeoutError::Timeout));
+    kicker.resume_all();
+    assert!(matches!(
+        thread.join().expect("no panic"),
+        Ended::ExitPort(3)
+    ));
+}
+
+#[test]
+fn a_halted_vcpu_can_be_stopped() {
+    let f = fixture(vec![Step::Leave(Exit::Halt)], KvmFeatures::PV_UNHALT);
+    let (vcpu, kicker) = (f.vcpu, f.kicker);
+    let thread = thread::spawn(move || vcpu.run(&()));
     kicker.stop_all();
     assert!(matches!(thread.join().expect("no panic"), Ended::Stopped));
 }
@@ -173,12 +210,12 @@ fn a_halted_vcpu_can_be_paused_kicked_resumed_and_stopped() {
 fn a_stop_before_the_first_run_keeps_the_guest_out() {
     let f = fixture(vec![Step::Fail], KvmFeatures::PV_UNHALT);
     f.kicker.stop_all();
-    assert!(matches!(f.vcpu.run(), Ended::Stopped));
+    assert!(matches!(f.vcpu.run(&()), Ended::Stopped));
 }
 
 #[test]
 fn ends_of_the_guest_end_the_loop() {
-    let run = |step| fixture(vec![step], KvmFeatures::PV_UNHALT).vcpu.run();
+    let run = |step| fixture(vec![step], KvmFeatures::PV_UNHALT).vcpu.run(&());
     assert!(matches!(
         run(Step::Leave(Exit::Shutdown)),
         Ended::TripleFault(_)
@@ -203,10 +240,13 @@ fn a_panic_on_a_vcpu_thread_is_an_end() {
             panic!("on purpose, in a test");
         }
         fn set_result(&mut self, _rax: u64) {}
+        fn exit_request(&self) -> Arc<ExitRequest> {
+            Arc::new(ExitRequest::polled())
+        }
     }
     let ids = [ApicId(0)];
     let (scheduler, mut parkers) = HaltScheduler::new(&ids).expect("one ID");
-    let calls = Calls::new(Kicks::Userspace(scheduler.kicker()), &ids);
+    let calls = Calls::new(Kicks::new(scheduler.kicker(), None), &ids);
     let none = Enforcement::NotEnforced;
     let vcpu = Vcpu::new(
         Bug,
@@ -215,11 +255,12 @@ fn a_panic_on_a_vcpu_thread_is_an_end() {
         none,
         Arc::new(Bus::default()),
     );
-    let mut vmm =
-        Vmm::start(vec![vcpu], scheduler.kicker(), VcpuThreads::by_signal()).expect("starts");
+    let threads = VcpuThreads::new(vec![Arc::clone(vcpu.exit_request())]);
+    let scheduler = Arc::new(scheduler);
+    let mut vm = RunningVm::start(vec![vcpu], scheduler, threads).expect("starts");
     let limit = std::time::Instant::now() + Duration::from_secs(20);
-    assert_eq!(vmm.wait(limit).expect("wait"), Waited::Failed);
-    let ends = vmm.stop().expect("nothing runs any more");
+    assert_eq!(vm.wait(limit).expect("wait"), Waited::Failed);
+    let ends = vm.stop().expect("nothing runs any more");
     assert!(matches!(
         ends.as_slice(),
         [Ended::Failed(BackendError::Panicked, _)]

@@ -16,15 +16,13 @@ use kvm_bindings::{
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
+use super::error::{BackendError, ioctl};
+use super::exit::{Exit, VcpuBackend};
+use super::exit_request::ExitRequest;
 use super::registers::Registers;
-use super::{BackendError, Exit, VcpuBackend, Via, xen};
+use super::{x86, xen};
 use crate::devices::Bus;
 use crate::memory::GuestMemory;
-
-/// For `map_err`: which ioctl it was.
-pub fn ioctl(op: &'static str) -> impl FnOnce(vmm_sys_util::errno::Error) -> BackendError {
-    move |source| BackendError::Ioctl { op, source }
-}
 
 /// Gives all of `memory` to the VM.
 pub fn map_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), BackendError> {
@@ -49,14 +47,26 @@ pub fn map_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), BackendError> {
     Ok(())
 }
 
+/// Where the answer to a hypercall goes, by how it came.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// It came by the doorbell: into RAX, by the synced registers.
+    Rax,
+    /// KVM_EXIT_XEN: into that exit's part of `kvm_run`.
+    Xen,
+    /// KVM_EXIT_HYPERCALL: likewise.
+    Hypercall,
+}
+
 /// A vCPU of /dev/kvm.
 #[derive(Debug)]
 pub struct KvmVcpu {
     fd: VcpuFd,
-    /// The doorbell port is one.
-    port: bool,
-    /// How the hypercall came that is not yet answered.
-    via: Via,
+    /// A dword to the doorbell port is a hypercall.
+    doorbell: bool,
+    /// Where the answer to the hypercall goes that the last exit was.
+    answer: Answer,
+    exit_request: Arc<ExitRequest>,
     // Keeps the mapping that KVM uses alive.
     _memory: Arc<GuestMemory>,
 }
@@ -64,22 +74,26 @@ pub struct KvmVcpu {
 impl KvmVcpu {
     /// A vCPU whose registers are still those of a reset. `memory` is what
     /// [`map_memory`] gave to its VM.
-    pub fn new(mut fd: VcpuFd, memory: Arc<GuestMemory>) -> Self {
+    ///
+    /// # Errors
+    /// `kvm_run` can't be mapped a second time.
+    pub fn new(mut fd: VcpuFd, memory: Arc<GuestMemory>) -> Result<Self, BackendError> {
         // The registers of a hypercall come with every exit, in the page that
-        // is mapped anyway: no ioctl on the way of a kick.
+        // is mapped anyway: a kick takes no ioctl but KVM_RUN.
         fd.set_sync_valid_reg(SyncReg::Register);
-        Self {
+        Ok(Self {
+            exit_request: Arc::new(ExitRequest::of_vcpu(&fd)?),
             fd,
-            port: false,
-            via: Via::Port,
+            doorbell: false,
+            answer: Answer::Rax,
             _memory: memory,
-        }
+        })
     }
 
     /// From now on a dword to the doorbell port is a hypercall. Mode and CPL of
-    /// the caller come with every exit too; the other doors do without.
-    pub fn open_port(&mut self) {
-        self.port = true;
+    /// the caller come with every exit too; the other transports do without.
+    pub fn open_doorbell(&mut self) {
+        self.doorbell = true;
         self.fd.set_sync_valid_reg(SyncReg::SystemRegister);
     }
 
@@ -100,7 +114,7 @@ impl KvmVcpu {
             .map_err(ioctl("KVM_GET_CPUID2"))
     }
 
-    /// TSC ticks a second, if KVM tells.
+    /// TSC ticks a second, if KVM knows them.
     pub fn tsc_hz(&self) -> Option<u64> {
         self.fd
             .get_tsc_khz()
@@ -114,15 +128,15 @@ impl KvmVcpu {
         self.fd.sync_regs().regs.rax
     }
 
-    fn came(&mut self, via: Via, call: RawHypercall) -> Exit {
-        self.via = via;
-        Exit::Hypercall(call, via)
+    fn hypercall(&mut self, call: RawHypercall, answer: Answer) -> Exit {
+        self.answer = answer;
+        Exit::Hypercall(call)
     }
 
     /// The hypercall in the registers of the last exit.
-    fn doorbell(&self) -> RawHypercall {
+    fn doorbell_call(&self) -> RawHypercall {
         let sync = self.fd.sync_regs();
-        let long = sync.sregs.efer & super::state::EFER_LMA != 0 && sync.sregs.cs.l != 0;
+        let long = sync.sregs.efer & x86::EFER_LMA != 0 && sync.sregs.cs.l != 0;
         let mode = if long { Mode::Bits64 } else { Mode::Bits32 };
         RawHypercall::from_regs(&sync.regs, mode, sync.sregs.ss.dpl)
     }
@@ -156,11 +170,11 @@ impl VcpuBackend for KvmVcpu {
         let unexpected = match self.fd.run() {
             Ok(VcpuExit::Hlt) => return Ok(Exit::Halt),
             Ok(VcpuExit::IoOut(port, data)) => {
-                if self.port
+                if self.doorbell
                     && port == u16::from(doorbell::PORT)
                     && data.len() == doorbell::ACCESS_SIZE
                 {
-                    return Ok(self.came(Via::Port, self.doorbell()));
+                    return Ok(self.hypercall(self.doorbell_call(), Answer::Rax));
                 }
                 return Ok(bus
                     .pio_write(port, data)
@@ -183,12 +197,12 @@ impl VcpuBackend for KvmVcpu {
             Ok(VcpuExit::Hypercall(exit)) => {
                 let longmode = u64::from(exit.longmode);
                 let call = RawHypercall::from_hypercall_exit(exit.nr, &exit.args, longmode);
-                return Ok(self.came(Via::Kvm, call));
+                return Ok(self.hypercall(call, Answer::Hypercall));
             }
             Ok(VcpuExit::Unsupported(reason)) if xen::is_exit(reason) => {
                 let regs = self.fd.sync_regs().regs;
                 match xen::hypercall(self.fd.get_kvm_run(), &regs) {
-                    Some(call) => return Ok(self.came(Via::Xen, call)),
+                    Some(call) => return Ok(self.hypercall(call, Answer::Xen)),
                     None => Some("Xen(not a hypercall)".to_string()),
                 }
             }
@@ -200,7 +214,7 @@ impl VcpuBackend for KvmVcpu {
                 });
             }
             Ok(other) => Some(format!("{other:?}")),
-            // EINTR: a signal. EAGAIN: the vCPU is not runnable yet.
+            // EINTR: an exit request or a signal. EAGAIN: the vCPU is not runnable yet.
             Err(e) if matches!(e.errno(), libc::EINTR | libc::EAGAIN) => {
                 return Ok(Exit::Interrupted);
             }
@@ -216,17 +230,19 @@ impl VcpuBackend for KvmVcpu {
     }
 
     fn set_result(&mut self, rax: u64) {
-        match self.via {
-            Via::Port => {
+        match self.answer {
+            Answer::Rax => {
                 self.fd.sync_regs_mut().regs.rax = rax;
                 self.fd.set_sync_dirty_reg(SyncReg::Register);
             }
-            Via::Xen => xen::set_result(self.fd.get_kvm_run(), rax),
+            Answer::Xen => xen::set_result(self.fd.get_kvm_run(), rax),
             // KVM copies `ret` to RAX when the vCPU runs again.
-            Via::Kvm => self.fd.get_kvm_run().__bindgen_anon_1.hypercall.ret = rax,
-            // No such vCPU is KVM's.
-            Via::Hosted => {}
+            Answer::Hypercall => self.fd.get_kvm_run().__bindgen_anon_1.hypercall.ret = rax,
         }
+    }
+
+    fn exit_request(&self) -> Arc<ExitRequest> {
+        Arc::clone(&self.exit_request)
     }
 
     fn registers(&self) -> Option<Registers> {

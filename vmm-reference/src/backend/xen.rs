@@ -1,4 +1,4 @@
-//! The Xen door: `KVM_XEN_HVM_CONFIG` and `KVM_EXIT_XEN`, which kvm-ioctls does
+//! The Xen intercept: `KVM_XEN_HVM_CONFIG` and `KVM_EXIT_XEN`, which kvm-ioctls does
 //! not wrap.
 //!
 //! With the intercept on, **every** VMCALL and VMMCALL of the guest exits, at
@@ -20,8 +20,7 @@ use kvm_ioctls::{Kvm, VmFd};
 use vmm_sys_util::errno;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 
-use super::BackendError;
-use super::kvm::ioctl;
+use super::error::{BackendError, ioctl};
 
 /// The request's number, as a function of the macro's making.
 mod request {

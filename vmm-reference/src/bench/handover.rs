@@ -3,27 +3,27 @@
 
 use std::fmt::Write as _;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Instant;
 
-use cpuid_features::{KvmFeatures, Selection};
+use cpuid_features::KvmFeatures;
 use hypercall_abi::{Enforcement, KVM_HC_KICK_CPU, Mode, RawHypercall, dispatch};
-use kvm_ioctls::Kvm;
 use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
 use serde::Serialize;
 
 use super::median;
-use crate::backend::kvm::KvmVcpu;
-use crate::backend::{BackendError, Exit, VcpuBackend as _, state};
-use crate::cpuid::{self, CpuidError};
+use crate::backend::{BackendError, Exit, VcpuBackend as _};
 use crate::demo::cell::{CellError, calibrate};
-use crate::demo::{Backend, BackendChoice, DemoError};
+use crate::demo::{Backend, BackendKind, DemoError};
 use crate::devices::Bus;
-use crate::hypercall::{Calls, Kicks};
-use crate::memory::{self, MemoryError};
+use crate::halt_mode::HaltMode;
+use crate::host::KvmHost;
+use crate::hypercall::Calls;
+use crate::kicks::Kicks;
+use crate::memory::MemoryError;
+use crate::payload::image::CodeImage;
 use crate::payload::{ABSENT_APIC_ID, loops};
-use crate::vm::{KvmVm, VmSetup};
-use crate::way::{DoorKind, Halt, Way};
+use crate::transport::{HaltKick, Transport};
+use crate::vm::{Vm, VmError, VmSpec};
 
 /// Batches of each measurement; the median counts.
 const BATCHES: usize = 15;
@@ -34,9 +34,9 @@ pub enum HandoverError {
     /// No usable KVM.
     #[error(transparent)]
     Host(#[from] DemoError),
-    /// The guest's CPUID.
+    /// The guest's VM.
     #[error(transparent)]
-    Cpuid(#[from] CpuidError),
+    Vm(#[from] VmError),
     /// The guest's memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -57,28 +57,28 @@ pub enum HandoverError {
     Thread,
 }
 
-/// One part of the way.
+/// One part of a hand-over.
 #[derive(Clone, Debug, Serialize)]
 pub struct Part {
-    /// What.
+    /// What happens in it.
     pub name: &'static str,
-    /// Nanoseconds, the median of several batches.
+    /// Its time in nanoseconds, the median of several batches.
     pub ns: f64,
 }
 
-const WAY: Way = Way {
-    halt: Halt::Userspace,
-    door: DoorKind::Port,
+const HALT_KICK: HaltKick = HaltKick {
+    halt: HaltMode::Userspace,
+    transport: Transport::Port,
 };
 
 /// Measures all parts on /dev/kvm.
 pub fn measure() -> Result<Vec<Part>, HandoverError> {
-    let (backend, _) = Backend::choose(BackendChoice::Kvm)?;
-    let Backend::Kvm { kvm, features, .. } = &backend else {
+    let (backend, _) = Backend::choose(Some(BackendKind::Kvm))?;
+    let Some(host) = backend.host() else {
         return Ok(Vec::new());
     };
-    let offered = cpuid::offer(*features, &cpuid::userspace_halts(1), &Selection::default())?;
-    let round = 1e9 / calibrate(&backend, WAY, &offered)?.rounds_per_s();
+    let speed = calibrate(&backend, &VmSpec::bare(1, HALT_KICK))?;
+    let round = 1e9 / speed.rounds_per_s();
     Ok(vec![
         Part {
             name: "guest: one spin round (5 instructions)",
@@ -86,11 +86,11 @@ pub fn measure() -> Result<Vec<Part>, HandoverError> {
         },
         Part {
             name: "HLT exit, back to userspace and in again",
-            ns: exits(kvm, loops::halts())?,
+            ns: exits(host, loops::halts())?,
         },
         Part {
             name: "doorbell exit with registers and result, and in again",
-            ns: exits(kvm, loops::doorbell_kicks())?,
+            ns: exits(host, loops::doorbell_kicks())?,
         },
         Part {
             name: "decode and dispatch of the kick",
@@ -121,18 +121,14 @@ fn time<E>(count: u32, mut operation: impl FnMut() -> Result<(), E>) -> Result<f
 }
 
 /// A guest whose every few instructions are an exit.
-fn exits(kvm: &Kvm, code: &[u8]) -> Result<f64, HandoverError> {
-    let memory = Arc::new(memory::build(1, code)?);
-    let vm = KvmVm::new(kvm, Arc::clone(&memory), VmSetup::new(WAY))?;
-    let (host, features) = cpuid::supported(kvm)?;
-    let offered = cpuid::offer(features, &cpuid::userspace_halts(1), &Selection::default())?;
-    let mut vcpu: KvmVcpu = vm.vcpu(0, &cpuid::for_vcpu(&host, &offered, 0)?)?;
-    let (rdi, rsi) = (memory::result_page(0), memory::PARAM_PAGE);
-    state::long_mode(&vcpu, memory::PAGE_TABLES, memory::CODE, rdi, rsi)?;
+fn exits(host: &KvmHost, code: &[u8]) -> Result<f64, HandoverError> {
+    let image = CodeImage::new(1, code)?;
+    let vm = Vm::build(&VmSpec::bare(1, HALT_KICK), Some(host), &image)?;
+    let mut vcpu = vm.into_kvm_vcpus().pop().ok_or(HandoverError::Thread)?;
     let bus = Bus::default();
     time(200, || match vcpu.run(&bus)? {
         Exit::Halt | Exit::Interrupted => Ok(()),
-        Exit::Hypercall(call, _) => {
+        Exit::Hypercall(call) => {
             black_box(call);
             vcpu.set_result(0);
             Ok(())
@@ -146,7 +142,7 @@ fn dispatched() -> Result<f64, HandoverError> {
     let ids = [ApicId(0)];
     let (scheduler, mut parkers) = HaltScheduler::new(&ids).map_err(HandoverError::Scheduler)?;
     let mut parker = parkers.remove(0);
-    let calls = Calls::new(Kicks::Userspace(scheduler.kicker()), &ids);
+    let calls = Calls::new(Kicks::new(scheduler.kicker(), None), &ids);
     let call = RawHypercall {
         nr: KVM_HC_KICK_CPU,
         args: [0, ABSENT_APIC_ID.into(), 0, 0],

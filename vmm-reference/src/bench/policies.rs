@@ -7,15 +7,14 @@ use clap::ValueEnum as _;
 use cpuid_features::Selection;
 
 use super::mean;
-use crate::demo::{
-    self, Backend, BackendChoice, DemoConfig, DemoError, DoorChoice, HaltChoice, Mode, Policy,
-    PollChoice, Workload, YieldChoice,
-};
-use crate::host;
+use crate::demo::{self, Backend, DemoConfig, DemoError, Mode, Workload};
+use crate::halt_mode::HaltMode;
+use crate::policy::{Policy, PollPolicy, YieldPolicy};
+use crate::{host, stderr};
 
 /// Rates by policy and overcommit.
 #[derive(Debug)]
-pub struct Table {
+pub struct PolicyTable {
     backend: &'static str,
     vcpus: Vec<u32>,
     rows: Vec<(Policy, Vec<f64>)>,
@@ -23,20 +22,20 @@ pub struct Table {
 
 /// Runs pv mode with each pair of policies at 1x, 2x, 4x and 8x, each cell `turns`
 /// times for `time`. They take turns, so that drift hits all alike.
-pub fn measure(backend: &Backend, turns: usize, time: Duration) -> Result<Table, DemoError> {
+pub fn measure(backend: &Backend, turns: usize, time: Duration) -> Result<PolicyTable, DemoError> {
     let cpus = u32::try_from(host::cpus()).unwrap_or(1);
     let vcpus: Vec<u32> = [1, 2, 4, 8].map(|x| x * cpus).to_vec();
-    let policies: Vec<Policy> = YieldChoice::value_variants()
+    let policies: Vec<Policy> = YieldPolicy::value_variants()
         .iter()
         .flat_map(|&yielding| {
-            let polls = PollChoice::value_variants().iter();
+            let polls = PollPolicy::value_variants().iter();
             polls.map(move |&polling| Policy { yielding, polling })
         })
         .collect();
     let mut rates = vec![vec![Vec::with_capacity(turns); vcpus.len()]; policies.len()];
     for turn in 0..turns {
         for (policy, rates) in policies.iter().zip(&mut rates) {
-            crate::tell::line(format_args!(
+            stderr::message(format_args!(
                 "turn {} of {turns}: {}",
                 turn + 1,
                 name(policy)
@@ -44,9 +43,8 @@ pub fn measure(backend: &Backend, turns: usize, time: Duration) -> Result<Table,
             let config = DemoConfig {
                 vcpus: vcpus.clone(),
                 modes: vec![Mode::Pv],
-                backend: BackendChoice::Auto,
-                halt: HaltChoice::Userspace,
-                door: DoorChoice::Auto,
+                halt: Some(HaltMode::Userspace),
+                transport: None,
                 time,
                 pv: Selection::default(),
                 workload: Workload::default(),
@@ -65,7 +63,7 @@ pub fn measure(backend: &Backend, turns: usize, time: Duration) -> Result<Table,
         let rates = rates.iter().map(|turns| mean(turns)).collect();
         (policy, rates)
     });
-    Ok(Table {
+    Ok(PolicyTable {
         backend: backend.name(),
         vcpus,
         rows: rows.collect(),
@@ -81,10 +79,10 @@ fn name(policy: &Policy) -> String {
     format!("{yielding} | {polling}")
 }
 
-impl Table {
+impl PolicyTable {
     /// What follows a kick matters to no VM that has as many CPUs as vCPUs: the
     /// mean of all that differ in it only.
-    fn rate_at_1x(&self, polling: PollChoice) -> f64 {
+    fn rate_at_1x(&self, polling: PollPolicy) -> f64 {
         let rows = self.rows.iter().filter(|(p, _)| p.polling == polling);
         let first: Vec<f64> = rows
             .filter_map(|(_, rates)| rates.first().copied())

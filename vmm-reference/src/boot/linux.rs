@@ -11,7 +11,9 @@ use linux_loader::loader::elf::start_info::{
 use linux_loader::loader::{BzImage, Elf, KernelLoader as _, KernelLoaderResult};
 use vm_memory::GuestAddress;
 
-use super::{BootError, BootSource, CMDLINE, Entry, INFO, Image, KernelError, LISTS, Place};
+use super::{
+    BootError, BootSource, CMDLINE, EntryPoint, INFO, Image, InitrdPlace, KernelError, LISTS,
+};
 use crate::boot::elf;
 use crate::boot::format::Format;
 use crate::memory::GuestMemory;
@@ -43,7 +45,7 @@ pub(super) fn load(
     memory: &GuestMemory,
     layout: RamLayout,
     rsdp: u64,
-) -> Result<Entry, BootError> {
+) -> Result<EntryPoint, BootError> {
     if format == Format::BzImage {
         let file = &mut kernel.file;
         let loaded = BzImage::load(memory, None, file, Some(GuestAddress(HIGH_RAM_START)))
@@ -69,7 +71,7 @@ pub(super) fn load(
             let max = INITRD_MAX;
             let end = loaded.kernel_end;
             zero_page(source, params, CMDLINE_X86, end, max, memory, layout, rsdp)?;
-            Ok(Entry::Bits64 {
+            Ok(EntryPoint::Bits64 {
                 rip: loaded.kernel_load.0,
                 rsi: INFO,
             })
@@ -91,7 +93,7 @@ fn bzimage(
     memory: &GuestMemory,
     layout: RamLayout,
     rsdp: u64,
-) -> Result<Entry, BootError> {
+) -> Result<EntryPoint, BootError> {
     let header = loaded.setup_header.unwrap_or_default();
     if header.version < PROTOCOL_2_12 || header.xloadflags & XLF_KERNEL_64 == 0 {
         let version = header.version;
@@ -119,7 +121,7 @@ fn bzimage(
         layout,
         rsdp,
     )?;
-    Ok(Entry::Bits64 {
+    Ok(EntryPoint::Bits64 {
         rip: loaded.kernel_load.0 + ENTRY_64_OFFSET,
         rsi: INFO,
     })
@@ -144,7 +146,7 @@ fn zero_page(
     params.hdr.type_of_loader = LOADER_OTHER;
     params.hdr.cmd_line_ptr = below_4g(CMDLINE);
     let to = layout.low_end().min(initrd_max.saturating_add(1));
-    if let Some((start, bytes)) = source.load_initrd(memory, kernel_end, to, Place::High)? {
+    if let Some((start, bytes)) = source.load_initrd(memory, kernel_end, to, InitrdPlace::High)? {
         params.hdr.ramdisk_image = below_4g(start);
         params.hdr.ramdisk_size = below_4g(bytes);
     }
@@ -169,10 +171,10 @@ fn pvh(
     memory: &GuestMemory,
     layout: RamLayout,
     rsdp: u64,
-) -> Result<Entry, BootError> {
+) -> Result<EntryPoint, BootError> {
     source.write_cmdline(memory, CMDLINE_X86)?;
     let to = layout.low_end().min(INITRD_MAX + 1);
-    let initrd = source.load_initrd(memory, kernel_end, to, Place::High)?;
+    let initrd = source.load_initrd(memory, kernel_end, to, InitrdPlace::High)?;
     let map: Vec<hvm_memmap_table_entry> = layout
         .map()
         .iter()
@@ -206,7 +208,7 @@ fn pvh(
     params.set_sections(&map, GuestAddress(LISTS));
     params.set_modules(&modules, GuestAddress(LISTS + MODULES));
     PvhBootConfigurator::write_bootparams(&params, memory).map_err(|e| source.kernel(e))?;
-    Ok(Entry::Bits32 {
+    Ok(EntryPoint::Bits32 {
         eip: below_4g(entry.0),
         eax: 0,
         ebx: below_4g(INFO),

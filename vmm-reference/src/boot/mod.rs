@@ -21,7 +21,9 @@
 
 pub mod acpi;
 pub mod elf;
+mod first_vcpu;
 pub mod format;
+mod image;
 mod linux;
 pub mod multiboot;
 
@@ -35,6 +37,8 @@ use vm_memory::{Bytes as _, GuestAddress};
 use crate::memory::ram::RamLayout;
 use crate::memory::{GuestMemory, MemoryError};
 use format::{Format, Unbootable};
+
+pub use image::BootImage;
 
 /// GPA of the GDT.
 pub const GDT: u64 = 0x500;
@@ -63,7 +67,7 @@ pub const GDT_BYTES: u16 = 40;
 
 /// What the first vCPU starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum EntryPoint {
     /// 64-bit mode, the first GiB mapped one to one.
     Bits64 {
         /// Where.
@@ -279,7 +283,7 @@ pub fn load(
     memory: &GuestMemory,
     layout: RamLayout,
     apic_ids: &[u32],
-) -> Result<(Entry, Format), BootError> {
+) -> Result<(EntryPoint, Format), BootError> {
     let mut kernel = Image::open("kernel", &source.kernel)?;
     let head = kernel.start(format::HEAD)?;
     let format = Format::of(&head).map_err(|reason| BootError::Format {
@@ -306,7 +310,7 @@ pub fn load(
         }
         Format::Multiboot(header) => multiboot::load(source, &mut kernel, header, memory, layout),
     }?;
-    if matches!(entry, Entry::Bits64 { .. }) {
+    if matches!(entry, EntryPoint::Bits64 { .. }) {
         crate::memory::write_page_tables(memory)?;
     }
     Ok((entry, format))
@@ -343,15 +347,15 @@ impl BootSource {
         memory: &GuestMemory,
         from: u64,
         to: u64,
-        place: Place,
+        place: InitrdPlace,
     ) -> Result<Option<(u64, u64)>, BootError> {
         let Some(path) = &self.initrd else {
             return Ok(None);
         };
         let mut image = Image::open("initrd", path)?;
         let start = match place {
-            Place::High => to.checked_sub(image.bytes).map(|start| start & !(PAGE - 1)),
-            Place::Low => from.checked_next_multiple_of(PAGE),
+            InitrdPlace::High => to.checked_sub(image.bytes).map(|start| start & !(PAGE - 1)),
+            InitrdPlace::Low => from.checked_next_multiple_of(PAGE),
         };
         let start = start
             .filter(|&start| {
@@ -371,7 +375,7 @@ impl BootSource {
 
 /// Where an initrd goes.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum InitrdPlace {
     /// As high as it can: Linux unpacks itself above where it was loaded.
     High,
     /// Right behind the kernel.

@@ -11,7 +11,7 @@ use vm_memory::{Bytes as _, GuestAddress};
 
 use super::elf::{self, ElfError, Segment};
 use super::format::word;
-use super::{BootError, BootSource, CMDLINE, Entry, INFO, Image, LISTS, Place};
+use super::{BootError, BootSource, CMDLINE, EntryPoint, INFO, Image, InitrdPlace, LISTS};
 use crate::memory::GuestMemory;
 use crate::memory::ram::{HIGH_RAM_START, LOW_RAM_END, RamLayout};
 
@@ -197,7 +197,7 @@ pub(super) fn load(
     header: usize,
     memory: &GuestMemory,
     layout: RamLayout,
-) -> Result<Entry, BootError> {
+) -> Result<EntryPoint, BootError> {
     let head = kernel.start(elf::HEADERS)?;
     let plan = plan(&head, kernel.bytes, header, layout.low_end()).map_err(|e| source.kernel(e))?;
     for segment in &plan.segments {
@@ -209,9 +209,9 @@ pub(super) fn load(
         kernel.read_to(memory, segment.gpa, segment.file_bytes)?;
     }
     source.write_cmdline(memory, usize::MAX)?;
-    let module = source.load_initrd(memory, plan.end, layout.low_end(), Place::Low)?;
+    let module = source.load_initrd(memory, plan.end, layout.low_end(), InitrdPlace::Low)?;
     write_info(memory, layout, module)?;
-    Ok(Entry::Bits32 {
+    Ok(EntryPoint::Bits32 {
         eip: plan.entry,
         eax: LOADER_MAGIC,
         ebx: low(INFO),

@@ -5,21 +5,31 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::auto::{self, Auto};
 use super::{AnyError, print};
-use crate::bench::{handover, policies};
-use crate::demo::{Backend, BackendChoice};
-use crate::tell;
+use crate::bench::{control, handover, policies};
+use crate::demo::{Backend, BackendKind};
+use crate::stderr;
 
-/// Measure where the time of a hand-over goes, or compare the policies.
+/// Measure hand-overs, scheduling policies and pauses.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     #[command(subcommand)]
-    what: What,
+    what: Benchmark,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// What each part of a kick's way costs on this host
+enum Benchmark {
+    /// How long it takes to pause a VM, beside a signal's round trip
+    Control {
+        /// Times each is measured
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(10..=10_000))]
+        count: u16,
+        /// Print a JSON array instead of the table
+        #[arg(long)]
+        json: bool,
+    },
+    /// What each part of a hand-over costs on this host
     Handover {
         /// Print a JSON array instead of the table
         #[arg(long)]
@@ -28,8 +38,8 @@ enum What {
     /// The demo's pv rate by yield and polling policy, at 1x to 8x, as Markdown
     Policies {
         /// What runs the guest
-        #[arg(long, default_value = "auto")]
-        backend: BackendChoice,
+        #[arg(long, default_value = "auto", value_parser = auto::parser::<BackendKind>())]
+        backend: Auto<BackendKind>,
         /// Milliseconds a cell
         #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(10..=60_000))]
         cell_ms: u64,
@@ -41,11 +51,19 @@ enum What {
 
 impl super::Subcommand for BenchArgs {
     const NAME: &str = "bench";
-    const ABOUT: &str = "Measure where the time of a hand-over goes, or compare the policies";
+    const ABOUT: &str = "Measure hand-overs, scheduling policies and pauses";
 
     fn run(self) -> Result<ExitCode, AnyError> {
         match self.what {
-            What::Handover { json } => {
+            Benchmark::Control { count, json } => {
+                let rows = control::measure(count.into())?;
+                if json {
+                    print(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
+                } else {
+                    print(&control::text(&rows))?;
+                }
+            }
+            Benchmark::Handover { json } => {
                 let parts = handover::measure()?;
                 if json {
                     print(&format!("{}\n", serde_json::to_string_pretty(&parts)?))?;
@@ -53,14 +71,14 @@ impl super::Subcommand for BenchArgs {
                     print(&handover::text(&parts))?;
                 }
             }
-            What::Policies {
+            Benchmark::Policies {
                 backend,
                 cell_ms,
                 turns,
             } => {
-                let (backend, why_hosted) = Backend::choose(backend)?;
+                let (backend, why_hosted) = Backend::choose(backend.chosen())?;
                 if let Some(reason) = why_hosted {
-                    tell::line(format_args!("{reason}; using the hosted backend"));
+                    stderr::message(format_args!("{reason}; using the hosted backend"));
                 }
                 let table =
                     policies::measure(&backend, turns.into(), Duration::from_millis(cell_ms))?;

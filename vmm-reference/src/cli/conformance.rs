@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{AnyError, INTERRUPTED, print};
-use crate::{conformance, tell};
+use crate::{conformance, stderr};
 
 /// Check what a guest may rely on: PV_UNHALT and KICK_CPU, case by case.
 ///
@@ -42,17 +42,17 @@ impl super::Subcommand for ConformanceArgs {
         }
         let matrix = conformance::run(&self.case)?;
         if self.json {
-            let rows = conformance::report::rows(&matrix);
+            let rows = conformance::matrix::rows(&matrix);
             print(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
         } else {
-            print(&conformance::report::text(&matrix))?;
+            print(&conformance::matrix::text(&matrix))?;
         }
         if matrix.failed() {
             return Ok(ExitCode::FAILURE);
         }
         if matrix.interrupted {
             let verdicts = matrix.entries.len();
-            tell::line(format_args!("ended by a signal after {verdicts} verdicts"));
+            stderr::message(format_args!("ended by a signal after {verdicts} verdicts"));
             return Ok(ExitCode::from(INTERRUPTED));
         }
         Ok(ExitCode::SUCCESS)

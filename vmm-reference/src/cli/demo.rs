@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::Args;
 use cpuid_features::Selection;
 
+use super::auto::{self, Auto};
 use super::{AnyError, INTERRUPTED, print};
-use crate::demo::{
-    self, Backend, BackendChoice, DemoConfig, DoorChoice, HaltChoice, Mode, Policy, PollChoice,
-    Workload, YieldChoice,
-};
-use crate::{host, tell};
+use crate::demo::{self, Backend, BackendKind, DemoConfig, Mode, Workload};
+use crate::halt_mode::HaltMode;
+use crate::policy::{Policy, PollPolicy, YieldPolicy};
+use crate::transport::Transport;
+use crate::{host, stderr};
 
 /// Measure lock contention under vCPU overcommit, spinning and with halt/kick.
 ///
@@ -36,15 +37,22 @@ pub(super) struct DemoArgs {
         value_name = "MODE,..."
     )]
     modes: Vec<Mode>,
-    /// What runs the guest
-    #[arg(long, default_value = "auto")]
-    backend: BackendChoice,
-    /// Who puts a halted vCPU to sleep
-    #[arg(long, default_value = "auto")]
-    halt: HaltChoice,
-    /// Where the guest's kicks go
-    #[arg(long, default_value = "auto")]
-    door: DoorChoice,
+    /// What runs the guest; auto: KVM where /dev/kvm works, else hosted
+    #[arg(long, default_value = "auto", value_parser = auto::parser::<BackendKind>())]
+    backend: Auto<BackendKind>,
+    /// Who puts a halted vCPU to sleep; auto: each that this host has, a row for
+    /// each
+    #[arg(long, default_value = "auto", value_parser = auto::parser::<HaltMode>())]
+    halt: Auto<HaltMode>,
+    /// How the guest's hypercalls reach this process; auto: in each way that this
+    /// host has, a row for each
+    #[arg(
+        long,
+        alias = "door",
+        default_value = "auto",
+        value_parser = auto::parser::<Transport>()
+    )]
+    transport: Auto<Transport>,
     /// Print a JSON array, an object a cell, instead of the table
     #[arg(long)]
     json: bool,
@@ -70,10 +78,10 @@ pub(super) struct DemoArgs {
     spin_us: u64,
     /// What stands in for KVM's directed yield behind a kick
     #[arg(long = "yield", value_enum, default_value_t = Policy::default().yielding, value_name = "POLICY")]
-    yielding: YieldChoice,
+    yielding: YieldPolicy,
     /// How a halted vCPU waits before its thread sleeps
     #[arg(long = "poll", value_enum, default_value_t = Policy::default().polling, value_name = "POLICY")]
-    polling: PollChoice,
+    polling: PollPolicy,
 }
 
 /// A time in seconds: positive, and a day at most.
@@ -94,9 +102,8 @@ impl super::Subcommand for DemoArgs {
         let config = DemoConfig {
             vcpus: self.vcpus,
             modes: self.modes,
-            backend: self.backend,
-            halt: self.halt,
-            door: self.door,
+            halt: self.halt.chosen(),
+            transport: self.transport.chosen(),
             time: self.seconds,
             pv: self.pv,
             workload: Workload {
@@ -109,11 +116,13 @@ impl super::Subcommand for DemoArgs {
                 polling: self.polling,
             },
         };
-        let (backend, why_hosted) = Backend::choose(config.backend)?;
+        let (backend, why_hosted) = Backend::choose(self.backend.chosen())?;
         if let Some(reason) = why_hosted {
-            tell::line(format_args!("{reason}; using the hosted backend"));
+            stderr::message(format_args!("{reason}; using the hosted backend"));
         }
         let cells = demo::plan(&config, &backend)?;
+        let effects = demo::effects_of_pv(&backend, &cells)?;
+        effects.iter().for_each(stderr::message);
         if !self.json {
             print(&format!(
                 "backend: {}; host CPUs: {}; {} s a cell; {} rounds held, {} between, {} us of \
@@ -133,11 +142,11 @@ impl super::Subcommand for DemoArgs {
                 serde_json::to_string_pretty(&outcome.rows)?
             ))?;
         } else {
-            print(&demo::report::text(&outcome.rows))?;
+            print(&demo::table::text(&outcome.rows))?;
         }
         if outcome.interrupted {
             let cells = outcome.rows.len();
-            tell::line(format_args!("ended by a signal after {cells} cells"));
+            stderr::message(format_args!("ended by a signal after {cells} cells"));
             return Ok(ExitCode::from(INTERRUPTED));
         }
         Ok(ExitCode::SUCCESS)

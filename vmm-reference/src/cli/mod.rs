@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and how an answer becomes an exit
 //! status. One file a subcommand.
 
+mod auto;
 mod bench;
 mod conformance;
 mod demo;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command};
 
-use crate::tell;
+use crate::stderr;
 
 /// A subcommand: what its file is for.
 trait Subcommand: Args {
@@ -27,14 +28,14 @@ trait Subcommand: Args {
 /// A subcommand whose arguments are made known only when it is the one: making
 /// all of them takes as long as making a VM's first half.
 #[derive(Debug)]
-struct Entry {
+struct Listed {
     name: &'static str,
     about: &'static str,
     describe: fn(Command) -> Command,
     run: fn(&ArgMatches) -> Result<ExitCode, AnyError>,
 }
 
-impl Entry {
+impl Listed {
     const fn of<S: Subcommand>() -> Self {
         Self {
             name: S::NAME,
@@ -45,18 +46,18 @@ impl Entry {
     }
 }
 
-const SUBCOMMANDS: &[Entry] = &[
-    Entry::of::<bench::BenchArgs>(),
-    Entry::of::<conformance::ConformanceArgs>(),
-    Entry::of::<demo::DemoArgs>(),
-    Entry::of::<probe::ProbeArgs>(),
-    Entry::of::<run::RunArgs>(),
+const SUBCOMMANDS: &[Listed] = &[
+    Listed::of::<bench::BenchArgs>(),
+    Listed::of::<conformance::ConformanceArgs>(),
+    Listed::of::<demo::DemoArgs>(),
+    Listed::of::<probe::ProbeArgs>(),
+    Listed::of::<run::RunArgs>(),
 ];
 
 /// What was asked for, and how.
 #[derive(Debug)]
 pub struct Cli {
-    entry: &'static Entry,
+    entry: &'static Listed,
     matches: ArgMatches,
 }
 
@@ -74,7 +75,7 @@ impl Cli {
                 let _ = e.print();
                 return ExitCode::from(if e.use_stderr() { USAGE } else { 0 });
             }
-            tell::line(one_line(&e.to_string()));
+            stderr::message(one_line(&e.to_string()));
             ExitCode::from(USAGE)
         })
     }
@@ -95,7 +96,7 @@ impl Cli {
     /// 130 ended by a signal.
     pub fn run(self) -> ExitCode {
         (self.entry.run)(&self.matches).unwrap_or_else(|e| {
-            tell::line(e);
+            stderr::message(e);
             ExitCode::FAILURE
         })
     }

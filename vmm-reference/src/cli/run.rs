@@ -8,8 +8,9 @@ use cpuid_features::Selection;
 
 use super::AnyError;
 use crate::boot::BootSource;
-use crate::config::{HaltMode, MemorySize, RunConfig};
+use crate::halt_mode::HaltMode;
 use crate::run;
+use crate::run::config::{MemorySize, RunConfig};
 
 /// Boot a guest with its serial console on standard input and output.
 ///

@@ -2,8 +2,9 @@
 
 use cpuid_features::KvmFeatures;
 
+use crate::halt_mode::HaltMode;
 use crate::payload::script::Op;
-use crate::way::{DoorKind, Halt, Way};
+use crate::transport::{HaltKick, Transport};
 
 /// One case of the list.
 pub struct Case {
@@ -12,7 +13,7 @@ pub struct Case {
     /// What is expected, in a line.
     pub expects: &'static str,
     /// How it goes in a column, or why it can't be tried there.
-    pub plan: fn(&Ground) -> Result<Plan, &'static str>,
+    pub plan: fn(&CaseHost) -> Result<Plan, &'static str>,
 }
 
 impl std::fmt::Debug for Case {
@@ -25,23 +26,23 @@ impl std::fmt::Debug for Case {
 
 /// What a plan is made for.
 #[derive(Clone, Copy, Debug)]
-pub struct Ground {
-    /// How the guest halts and kicks.
-    pub way: Way,
+pub struct CaseHost {
+    /// How the guest halts and is kicked.
+    pub halt_kick: HaltKick,
     /// What KVM reports; nothing for the hosted backend.
-    pub host: KvmFeatures,
+    pub features: KvmFeatures,
 }
 
-impl Ground {
+impl CaseHost {
     /// KVM itself answers the guest's hypercalls.
     pub fn kvm_serves(&self) -> bool {
-        matches!(self.way.door, DoorKind::Kvm(_))
+        self.halt_kick.transport == Transport::Kvm
     }
 
     /// For cases about the answers to hypercalls: not worth a second look where
     /// vCPUs halt in KVM and hypercalls come to this process all the same.
     pub fn answers(&self) -> Result<(), &'static str> {
-        if self.way.halt == Halt::Kernel && !self.kvm_serves() {
+        if self.halt_kick.halt == HaltMode::Kernel && !self.kvm_serves() {
             Err("KVM serves no hypercall here: no instruction completes")
         } else {
             Ok(())
@@ -51,7 +52,7 @@ impl Ground {
 
 /// The privilege and width of the guest's code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Code {
+pub enum CodeKind {
     /// 64-bit, CPL 0.
     #[default]
     Kernel64,
@@ -89,17 +90,17 @@ pub enum Step {
 /// What must be in a slot at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expect {
-    /// Whose slot.
+    /// Index of the vCPU.
     pub vcpu: usize,
-    /// Which.
-    pub what: What,
-    /// The value.
+    /// What it leaves behind.
+    pub what: Trace,
+    /// The value expected.
     pub is: u64,
 }
 
 /// Something that a vCPU leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Trace {
     /// A slot of its result page.
     Slot(u64),
     /// Runs of its interrupt handler.
@@ -119,7 +120,7 @@ pub struct Plan {
     /// What is expected.
     pub expect: Vec<Expect>,
     /// The guest's code.
-    pub code: Code,
+    pub code: CodeKind,
     /// Features that are taken out of the guest's CPUID.
     pub mask: KvmFeatures,
     /// A call is refused whose feature the guest's CPUID does not show. On,

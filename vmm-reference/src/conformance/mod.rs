@@ -1,27 +1,28 @@
 //! The conformance list for KVM_FEATURE_PV_UNHALT and KVM_HC_KICK_CPU: what a
-//! guest may rely on, case by case, checked on every way to halt and kick that
-//! this host has. `docs/CONFORMANCE.md` gives each case's source.
+//! guest may rely on, case by case, checked with every halt mode and transport
+//! that this host has. `docs/CONFORMANCE.md` gives each case's source.
 //!
 //! - [`case`]: what a case consists of;
 //! - [`cases`]: the list;
-//! - [`mod@column`]: the ways, and which of them are possible here;
-//! - [`guest`]: runs one case in one column, for a bounded time;
-//! - [`entry`]: register states of its vCPUs;
-//! - [`report`]: the matrix.
+//! - [`mod@column`]: halt modes and transports, and which are possible here;
+//! - [`script_image`]: a case's guest; [`start`]: its vCPUs' registers;
+//! - [`trial_run`]: runs one case in one column, for a bounded time;
+//! - [`matrix`]: the verdicts, for a person and as JSON.
 
 pub mod case;
 pub mod cases;
 pub mod column;
-pub mod entry;
-pub mod guest;
-pub mod report;
+pub mod matrix;
+pub mod script_image;
+pub mod start;
+pub mod trial_run;
 
-use crate::host::{self, HostError};
-use crate::probe::ProbeError;
+use crate::host::{HostError, KvmHost};
+use crate::probe::{ProbeError, ProbedHost};
 
 use case::Case;
-use column::{Column, Host};
-pub use guest::RunError;
+use column::Column;
+pub use trial_run::CaseError;
 
 /// What came of a case in a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +35,9 @@ pub enum Verdict {
     NotPossible(String),
 }
 
-/// A case's verdict in one column.
+/// The verdict on one case in one column.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct CaseVerdict {
     /// The case.
     pub case: &'static Case,
     /// Index of the column.
@@ -51,7 +52,7 @@ pub struct Matrix {
     /// The columns of this host.
     pub columns: Vec<Column>,
     /// Case by case, and in each column by column.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<CaseVerdict>,
     /// Ended by a signal before all was tried.
     pub interrupted: bool,
 }
@@ -71,9 +72,6 @@ pub enum ConformanceError {
     /// KVM is there and can't be asked.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// KVM's CPUID.
-    #[error(transparent)]
-    Cpuid(#[from] crate::cpuid::CpuidError),
     /// No case of that name.
     #[error("--case {0}: no case has that in its name (--list tells the names)")]
     NoSuchCase(String),
@@ -90,29 +88,30 @@ pub fn run(filter: &str) -> Result<Matrix, ConformanceError> {
     if cases.is_empty() {
         return Err(ConformanceError::NoSuchCase(filter.to_string()));
     }
-    let host = match host::open_kvm() {
-        Ok(kvm) => Ok(Host::find(kvm)?),
+    let host = match KvmHost::open() {
+        Ok(host) => Ok(ProbedHost::probe(host)?),
         Err(e) => Err(e),
     };
     let columns = column::all(host.as_ref().map_err(HostError::to_string));
+    let kvm = host.as_ref().ok().map(|probed| &probed.host);
     let mut entries = Vec::new();
     for case in cases {
         for (column, of) in columns.iter().enumerate() {
-            let verdict = match &of.way {
+            let verdict = match &of.halt_kick {
                 Err(why) => Verdict::NotPossible(why.clone()),
-                Ok(way) => match guest::run(host.as_ref().ok(), *way, case) {
+                Ok(halt_kick) => match trial_run::run(kvm, *halt_kick, of, case) {
                     Ok(verdict) => verdict,
-                    Err(RunError::Interrupted) => {
+                    Err(CaseError::Interrupted) => {
                         return Ok(Matrix {
                             columns,
                             entries,
                             interrupted: true,
                         });
                     }
-                    Err(RunError::Failed(why)) => Verdict::Fail(why),
+                    Err(CaseError::Failed(why)) => Verdict::Fail(why),
                 },
             };
-            entries.push(Entry {
+            entries.push(CaseVerdict {
                 case,
                 column,
                 verdict,

@@ -1,19 +1,19 @@
 //! One measurement.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cpuid_features::Negotiated;
 use serde::Serialize;
 
-use super::guest::{Guest, GuestError, Results};
-use super::{Backend, Mode, Policy, Workload};
+use super::lock_vm::{LockResults, LockVm, LockVmError};
+use super::{Backend, Mode, Workload};
 use crate::host;
-use crate::memory::LockProgram;
-use crate::payload::layout::mode;
+use crate::memory::MemoryError;
+use crate::payload::layout::{issue, mode};
+use crate::payload::lock::LockProgram;
 use crate::stats::{KvmStats, StatsError};
 use crate::vcpu::Ended;
-use crate::vmm::{VmmError, Waited};
-use crate::way::Way;
+use crate::vm::{VmError, VmSpec, Waited};
 
 /// How long the guest may take to leave once it was asked: spinning vCPUs need
 /// their turn on a CPU to see the flag.
@@ -24,11 +24,11 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 pub enum CellError {
     /// The guest could not be set up.
     #[error(transparent)]
-    Guest(#[from] GuestError),
+    Guest(#[from] LockVmError),
     /// A vCPU failed.
     #[error("vCPU {index}: {reason}")]
     Vcpu {
-        /// Which.
+        /// The vCPU's index.
         index: usize,
         /// What happened.
         reason: String,
@@ -39,9 +39,9 @@ pub enum CellError {
          counts {sum}, {violations} violations of the owner word"
     )]
     Violation {
-        /// Way of waiting.
+        /// `spin` or `pv`.
         mode: &'static str,
-        /// vCPUs.
+        /// Number of vCPUs.
         vcpus: u32,
         /// The counter under the lock.
         counter: u64,
@@ -61,14 +61,14 @@ pub enum CellError {
     Calibration(Duration),
 }
 
-impl From<crate::memory::MemoryError> for CellError {
-    fn from(e: crate::memory::MemoryError) -> Self {
+impl From<MemoryError> for CellError {
+    fn from(e: MemoryError) -> Self {
         Self::Guest(e.into())
     }
 }
 
-impl From<VmmError> for CellError {
-    fn from(e: VmmError) -> Self {
+impl From<VmError> for CellError {
+    fn from(e: VmError) -> Self {
         Self::Guest(e.into())
     }
 }
@@ -96,26 +96,34 @@ impl Speed {
     }
 }
 
-/// Runs a vCPU through the spin loop until the figure is worth something.
-pub fn calibrate(backend: &Backend, way: Way, offered: &Negotiated) -> Result<Speed, CellError> {
+/// Runs a vCPU through the spin loop until the figure is worth something, in a VM
+/// like this with one vCPU.
+///
+/// # Errors
+/// The guest did not run, or measured nothing.
+pub fn calibrate(backend: &Backend, spec: &VmSpec) -> Result<Speed, CellError> {
     /// Long enough that entering the guest does not count.
     const ENOUGH: Duration = Duration::from_millis(2);
     const LIMIT: Duration = Duration::from_secs(10);
+    let spec = VmSpec {
+        vcpus: 1,
+        ..spec.clone()
+    };
     let mut threshold = 512;
     let begin = Instant::now();
     loop {
         let program = LockProgram {
             mode: mode::CALIBRATE,
-            transport: way.door.transport(),
+            issue: issue::by(spec.halt_kick.transport, backend.instruction()),
             threshold,
             hold: 0,
             think: 0,
         };
-        let mut guest = Guest::start(backend, way, &program, 1, offered, Policy::default())?;
-        let (memory, hz) = (std::sync::Arc::clone(&guest.memory), guest.tsc_hz as f64);
-        guest.vmm.wait(begin + LIMIT)?;
-        check_ends(&guest.vmm.stop()?)?;
-        let ticks = Results::read(&memory, 1)?.calibration;
+        let mut vm = LockVm::start(&spec, backend.host(), &program)?;
+        let (memory, hz) = (Arc::clone(vm.memory()), vm.parts.clock_hz as f64);
+        vm.running.wait(begin + LIMIT)?;
+        check_ends(&vm.running.stop()?)?;
+        let ticks = LockResults::read(&memory, 1)?.calibration;
         let time = ticks as f64 / hz;
         if time >= ENOUGH.as_secs_f64() {
             return Ok(Speed {
@@ -132,31 +140,29 @@ pub fn calibrate(backend: &Backend, way: Way, offered: &Negotiated) -> Result<Sp
 /// One cell of the demo's table.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// Way of waiting.
+    /// How its guest waits for the lock.
     pub mode: Mode,
-    /// vCPUs.
-    pub vcpus: u32,
-    /// How they halt and kick.
-    pub way: Way,
-    /// What its guest is offered.
-    pub offered: Negotiated,
+    /// Its VM.
+    pub spec: VmSpec,
 }
 
 /// What a cell measured.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct DemoRow {
     /// `kvm` or `hosted`.
     pub backend: &'static str,
-    /// Way of waiting: `spin` or `pv`.
+    /// How the guest waits for its lock: `spin` or `pv`.
     pub mode: &'static str,
     /// Who puts a halted vCPU to sleep: `userspace` or `kernel`.
     pub halt: &'static str,
-    /// Where kicks go: `port` or `xen` to this process, `vmcall` or `vmmcall` to
-    /// KVM, `hosted` nowhere.
+    /// The hypercall transport: `port` or `xen` to this process, `vmcall` or
+    /// `vmmcall` to KVM, `hosted` for a call within this process.
+    pub transport: &'static str,
+    /// The same under its old name, for one release.
     pub door: &'static str,
     /// vCPUs of the VM.
     pub vcpus: u32,
-    /// Host CPUs they share.
+    /// pCPUs they share.
     pub host_cpus: usize,
     /// The counter that only the holder of the lock increments.
     pub acquisitions: u64,
@@ -186,50 +192,47 @@ pub struct Row {
 
 impl Cell {
     /// Runs the guest for `time`. The second value: a signal ended it early.
+    ///
+    /// # Errors
+    /// The guest did not run, or its lock did not hold.
     pub fn run(
         &self,
         backend: &Backend,
         work: &Workload,
-        policy: Policy,
         speed: Speed,
         time: Duration,
-    ) -> Result<(Row, bool), CellError> {
+    ) -> Result<(DemoRow, bool), CellError> {
+        let Self { mode, spec } = self;
+        let (halt_kick, vcpus) = (spec.halt_kick, spec.vcpus);
         let program = LockProgram {
-            mode: match self.mode {
+            mode: match mode {
                 Mode::Spin => mode::SPIN,
                 Mode::Pv => mode::PV,
             },
-            transport: self.way.door.transport(),
+            issue: issue::by(halt_kick.transport, backend.instruction()),
             threshold: speed.rounds(work.spin),
             hold: work.hold,
             think: work.think,
         };
         let cpu_before = cpu_time();
-        let mut guest = Guest::start(
-            backend,
-            self.way,
-            &program,
-            self.vcpus,
-            &self.offered,
-            policy,
-        )?;
-        let waited = guest.vmm.wait(guest.vmm.started() + time)?;
-        guest.ask_to_leave()?;
-        let left = guest.vmm.wait(Instant::now() + LEAVE_LIMIT)?;
-        let seconds = guest.vmm.started().elapsed().as_secs_f64();
+        let mut vm = LockVm::start(spec, backend.host(), &program)?;
+        let waited = vm.running.wait(vm.running.started() + time)?;
+        vm.ask_to_leave()?;
+        let left = vm.running.wait(Instant::now() + LEAVE_LIMIT)?;
+        let seconds = vm.running.started().elapsed().as_secs_f64();
         let cpu_seconds = cpu_time().saturating_sub(cpu_before).as_secs_f64();
-        let counter = guest.counter()?;
-        let kvm_stats = guest.kvm_stats().transpose()?;
-        let (memory, hz) = (std::sync::Arc::clone(&guest.memory), guest.tsc_hz as f64);
-        check_ends(&guest.vmm.stop()?)?;
+        let counter = vm.counter()?;
+        let kvm_stats = vm.kvm_stats()?;
+        let (memory, hz) = (Arc::clone(vm.memory()), vm.parts.clock_hz as f64);
+        check_ends(&vm.running.stop()?)?;
 
-        let results = Results::read(&memory, self.vcpus)?;
+        let results = LockResults::read(&memory, vcpus)?;
         // A vCPU that had to be stopped may stand between its two counts.
         let complete = left == Waited::AllEnded;
         if results.violations != 0 || (complete && results.acquisitions != counter) {
             return Err(CellError::Violation {
-                mode: self.mode.name(),
-                vcpus: self.vcpus,
+                mode: mode.name(),
+                vcpus,
                 counter,
                 sum: results.acquisitions,
                 violations: results.violations,
@@ -243,18 +246,20 @@ impl Cell {
                 .quantile(q)
                 .map_or(0.0, |ticks| ticks as f64 / hz * 1e6)
         };
-        let row = Row {
+        let transport = halt_kick.transport.name(backend.instruction());
+        let row = DemoRow {
             backend: backend.name(),
-            mode: self.mode.name(),
-            halt: self.way.halt.name(),
-            door: self.way.door.name(),
-            vcpus: self.vcpus,
+            mode: mode.name(),
+            halt: halt_kick.halt.name(),
+            transport,
+            door: transport,
+            vcpus,
             host_cpus: host::cpus(),
             acquisitions: counter,
             expected: results.acquisitions,
             seconds,
             ops_per_s: counter as f64 / seconds,
-            least_share: results.least as f64 * f64::from(self.vcpus)
+            least_share: results.least as f64 * f64::from(vcpus)
                 / results.acquisitions.max(1) as f64,
             halts: results.halts,
             kicks: results.kicks,
@@ -270,17 +275,13 @@ impl Cell {
     }
 }
 
-/// A vCPU that ended in any way but the program's own, or the VMM's, failed.
+/// A vCPU failed that ended otherwise than by the program, or by the VMM.
 fn check_ends(ends: &[Ended]) -> Result<(), CellError> {
     for (index, ended) in ends.iter().enumerate() {
-        let reason = match ended {
-            Ended::ExitPort(0) | Ended::Stopped => continue,
-            Ended::ExitPort(value) => format!("the guest gave up with code {value}"),
-            Ended::TripleFault(_) => "triple fault".to_string(),
-            Ended::Failed(e, _) => e.to_string(),
-            Ended::Reset | Ended::PowerOff => "the guest turned the machine off".to_string(),
-        };
-        return Err(CellError::Vcpu { index, reason });
+        if !matches!(ended, Ended::ExitPort(0) | Ended::Stopped) {
+            let reason = ended.to_string();
+            return Err(CellError::Vcpu { index, reason });
+        }
     }
     Ok(())
 }

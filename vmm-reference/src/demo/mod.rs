@@ -1,37 +1,35 @@
 //! The main job: how a contended lock fares on an overcommitted host, with and
 //! without halt and kick.
 //!
-//! - [`ways`]: which halts and doors this host has;
-//! - [`guest`]: a VM with the lock program in it, on either backend;
-//! - [`cell`]: one measurement: a mode, a number of vCPUs, a time;
-//! - [`report`]: the table, the chart and the JSON.
+//! - [`choose`]: which halt modes and hypercall transports this host has;
+//! - [`lock_vm`]: a VM with the lock program in it, on either backend;
+//! - [`cell`]: one measurement: a mode, a VM, a time;
+//! - [`table`]: the table, the chart and what they mean.
 
 pub mod cell;
-pub mod guest;
-pub mod report;
-pub mod ways;
+pub mod choose;
+pub mod lock_vm;
+pub mod table;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use cpuid_features::{KvmFeatures, Negotiated, Selection};
-use kvm_bindings::CpuId;
-use kvm_ioctls::Kvm;
-use pv_lock_host::{AdaptivePolling, HaltScheduler, Polling, SchedulerBuilder, Yielding};
+use cpuid_features::{KvmFeatures, Selection};
 
-use crate::host::{self, HostError};
-use crate::probe::{self, Doors, ProbeError};
-use crate::threads::VcpuThreads;
-use crate::way::Way;
-use crate::{cpuid, memory};
-use cell::{Cell, CellError, Row};
-pub use ways::{DoorChoice, HaltChoice, WaysError};
+use crate::cpuid::CpuidError;
+use crate::halt_mode::HaltMode;
+use crate::host::{HostError, KvmHost};
+use crate::payload::image;
+use crate::policy::Policy;
+use crate::probe::{ProbeError, ProbedHost};
+use crate::transport::{HaltKick, Instruction, Transport};
+use crate::vm::VmSpec;
+use cell::{Cell, CellError, DemoRow};
+pub use choose::ChoiceError;
 
 /// What runs the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum BackendChoice {
-    /// KVM where /dev/kvm works, else hosted.
-    Auto,
+pub enum BackendKind {
     /// /dev/kvm.
     Kvm,
     /// Host threads at native speed.
@@ -68,66 +66,6 @@ pub struct Workload {
     pub spin: Duration,
 }
 
-/// What stands in for KVM's directed yield behind a kick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum YieldChoice {
-    /// Nothing: the host's scheduler decides.
-    Nothing,
-    /// The kicker's thread yields its CPU.
-    Sched,
-    /// As many vCPUs run as there are host CPUs, each on one of them; a kicker
-    /// gives its place to the vCPU it kicked, and steps back.
-    Cap,
-}
-
-/// How a halted vCPU waits before its thread sleeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum PollChoice {
-    /// It sleeps at once.
-    Off,
-    /// It looks for a kick for 50 us.
-    Fixed,
-    /// KVM's adaptive window, but not on an overcommitted host.
-    Adaptive,
-}
-
-/// Policies of the halt/kick scheduler.
-#[derive(Clone, Copy, Debug)]
-pub struct Policy {
-    /// Behind a kick.
-    pub yielding: YieldChoice,
-    /// Before a sleep.
-    pub polling: PollChoice,
-}
-
-impl Default for Policy {
-    /// What measures best on overcommitted hosts: docs/POLICIES.md.
-    fn default() -> Self {
-        Self {
-            yielding: YieldChoice::Cap,
-            polling: PollChoice::Off,
-        }
-    }
-}
-
-impl Policy {
-    /// A scheduler's builder with these policies, for vCPUs on these threads
-    /// whose APIC IDs are their indexes.
-    pub fn builder(self, threads: &VcpuThreads) -> SchedulerBuilder {
-        HaltScheduler::builder()
-            .yielding(match self.yielding {
-                YieldChoice::Nothing => Yielding::Nothing,
-                YieldChoice::Sched => Yielding::SchedYield,
-                YieldChoice::Cap => Yielding::Cap(threads.cap()),
-            })
-            .polling(match self.polling {
-                PollChoice::Off => Polling::Off,
-                PollChoice::Fixed => Polling::Fixed(Duration::from_micros(50)),
-                PollChoice::Adaptive => Polling::Adaptive(AdaptivePolling::default()),
-            })
-    }
-}
-
 impl Default for Workload {
     /// Short sections, and a threshold that is short beside them.
     fn default() -> Self {
@@ -139,19 +77,17 @@ impl Default for Workload {
     }
 }
 
-/// All that the demo can be told.
+/// What the demo is asked for.
 #[derive(Clone, Debug)]
 pub struct DemoConfig {
     /// Numbers of vCPUs, a VM each.
     pub vcpus: Vec<u32>,
-    /// Ways of waiting.
+    /// How the guests wait for their lock.
     pub modes: Vec<Mode>,
-    /// What runs the guest.
-    pub backend: BackendChoice,
-    /// Who puts halted vCPUs to sleep.
-    pub halt: HaltChoice,
-    /// Where kicks go.
-    pub door: DoorChoice,
+    /// Who puts halted vCPUs to sleep; None: each that this host has.
+    pub halt: Option<HaltMode>,
+    /// The hypercall transport; None: each that this host has.
+    pub transport: Option<Transport>,
     /// How long each cell runs.
     pub time: Duration,
     /// Features by name, on and off.
@@ -178,15 +114,15 @@ pub enum DemoError {
         /// Whose limit it is.
         limit_of: &'static str,
     },
-    /// No such halt or door here.
+    /// No such halt mode or transport here.
     #[error(transparent)]
-    Ways(#[from] WaysError),
+    Choice(#[from] ChoiceError),
     /// Finding out what this host has failed.
     #[error(transparent)]
     Probe(#[from] ProbeError),
     /// The features asked for can't be had.
     #[error(transparent)]
-    Cpuid(#[from] cpuid::CpuidError),
+    Cpuid(#[from] CpuidError),
     /// PV mode without the feature that tells a guest that it may.
     #[error("--modes pv needs pv-unhalt, which the guest is not offered: {0}")]
     NoUnhalt(String),
@@ -195,20 +131,11 @@ pub enum DemoError {
     Cell(#[from] CellError),
 }
 
-/// The host's side of the choice of a backend.
+/// What runs the guests.
 #[derive(Debug)]
 pub enum Backend {
-    /// /dev/kvm and what it supports.
-    Kvm {
-        /// The device.
-        kvm: Box<Kvm>,
-        /// KVM_GET_SUPPORTED_CPUID.
-        cpuid: CpuId,
-        /// The paravirtual features in it.
-        features: KvmFeatures,
-        /// How a hypercall leaves a guest here.
-        doors: Doors,
-    },
+    /// This host's KVM.
+    Kvm(Box<ProbedHost>),
     /// Host threads.
     Hosted,
 }
@@ -217,71 +144,83 @@ impl Backend {
     /// As in the report.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Kvm { .. } => "kvm",
+            Self::Kvm(_) => "kvm",
             Self::Hosted => "hosted",
         }
     }
 
-    /// Resolves `choice` on this host. The second value says why `auto` did not
-    /// take KVM.
-    pub fn choose(choice: BackendChoice) -> Result<(Self, Option<HostError>), DemoError> {
-        if choice == BackendChoice::Hosted {
+    /// Finds it: without a choice, KVM where /dev/kvm works. The second value
+    /// says why it did not.
+    ///
+    /// # Errors
+    /// KVM was chosen and is not there, or could not be probed.
+    pub fn choose(choice: Option<BackendKind>) -> Result<(Self, Option<HostError>), DemoError> {
+        if choice == Some(BackendKind::Hosted) {
             return Ok((Self::Hosted, None));
         }
-        match host::open_kvm() {
-            Ok(kvm) => {
-                let (cpuid, features) = cpuid::supported(&kvm)?;
-                let doors = probe::doors(&kvm)?;
-                Ok((
-                    Self::Kvm {
-                        kvm: Box::new(kvm),
-                        cpuid,
-                        features,
-                        doors,
-                    },
-                    None,
-                ))
-            }
-            Err(e) if choice == BackendChoice::Auto => Ok((Self::Hosted, Some(e))),
+        match KvmHost::open() {
+            Ok(host) => Ok((Self::Kvm(Box::new(ProbedHost::probe(host)?)), None)),
+            Err(e) if choice.is_none() => Ok((Self::Hosted, Some(e))),
             Err(e) => Err(e.into()),
         }
     }
 
-    fn vcpu_limit(&self) -> (u32, &'static str) {
+    /// The host, if it is KVM.
+    pub fn host(&self) -> Option<&KvmHost> {
         match self {
-            Self::Kvm { kvm, .. } => {
-                let limit = u32::try_from(kvm.get_max_vcpus()).unwrap_or(u32::MAX);
-                (limit.min(memory::MAX_VCPUS), "this host's KVM")
-            }
-            Self::Hosted => (memory::MAX_VCPUS, "the hosted backend"),
+            Self::Kvm(probed) => Some(&probed.host),
+            Self::Hosted => None,
         }
     }
 
-    /// What a guest that halts and kicks by `way` is offered.
-    fn offer(&self, way: Way, vcpus: u32, want: &Selection) -> Result<Negotiated, DemoError> {
-        let host = match self {
-            Self::Kvm { features, .. } => *features,
-            Self::Hosted => KvmFeatures::empty(),
-        };
-        Ok(cpuid::offer(host, &cpuid::support(way, vcpus), want)?)
+    /// The hypercall instruction of its guests, for the transports that use one.
+    pub fn instruction(&self) -> Instruction {
+        match self {
+            Self::Kvm(probed) => probed.transports.instruction,
+            Self::Hosted => None,
+        }
+        .unwrap_or(Instruction::Vmcall)
+    }
+
+    fn vcpu_limit(&self) -> (u32, &'static str) {
+        match self.host() {
+            Some(host) => {
+                let limit = u32::try_from(host.kvm.get_max_vcpus()).unwrap_or(u32::MAX);
+                (limit.min(image::MAX_VCPUS), "this host's KVM")
+            }
+            None => (image::MAX_VCPUS, "the hosted backend"),
+        }
     }
 }
 
 /// What a demo measured.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct DemoOutcome {
     /// One row a cell that ran.
-    pub rows: Vec<Row>,
+    pub rows: Vec<DemoRow>,
     /// It was ended by a signal before all cells had run.
     pub interrupted: bool,
 }
 
+impl DemoConfig {
+    fn spec(&self, vcpus: u32, halt_kick: HaltKick) -> VmSpec {
+        VmSpec {
+            policy: self.policy,
+            pv: self.pv,
+            ..VmSpec::bare(vcpus, halt_kick)
+        }
+    }
+}
+
 /// Checks the whole request: for each number of vCPUs one cell that spins, and
-/// one for each way to halt and kick. Spinning is the same by any of them: it is
-/// measured by the first.
+/// one for each halt mode and transport. Spinning is the same with any of them:
+/// it is measured with the first.
+///
+/// # Errors
+/// Something of it can't be had.
 pub fn plan(config: &DemoConfig, backend: &Backend) -> Result<Vec<Cell>, DemoError> {
     let (limit, limit_of) = backend.vcpu_limit();
-    let ways = ways::find(backend, config.halt, config.door)?;
+    let found = choose::find(backend, config.halt, config.transport)?;
     let mut cells = Vec::new();
     for &vcpus in &config.vcpus {
         if !(1..=limit).contains(&vcpus) {
@@ -292,77 +231,93 @@ pub fn plan(config: &DemoConfig, backend: &Backend) -> Result<Vec<Cell>, DemoErr
             });
         }
         for &mode in &config.modes {
-            for (i, &way) in ways.iter().enumerate() {
-                if i > 0 && (mode == Mode::Spin || !ways::has_room(way, vcpus)) {
+            for (i, &halt_kick) in found.iter().enumerate() {
+                if i > 0 && (mode == Mode::Spin || !choose::has_room(halt_kick, vcpus)) {
                     continue;
                 }
-                let offered = backend.offer(way, vcpus, &config.pv)?;
+                let spec = config.spec(vcpus, halt_kick);
+                let offered = spec.negotiate(backend.host())?;
                 let unhalt = offered.features.contains(KvmFeatures::PV_UNHALT);
                 if mode == Mode::Pv && !unhalt {
                     let reason = offered.reason(KvmFeatures::PV_UNHALT);
                     let reason = reason.map_or_else(String::new, |d| d.reason.to_string());
                     return Err(DemoError::NoUnhalt(reason));
                 }
-                cells.push(Cell {
-                    mode,
-                    vcpus,
-                    way,
-                    offered,
-                });
+                cells.push(Cell { mode, spec });
             }
         }
     }
-    if let Some(cell) = cells.iter().find(|c| !ways::has_room(c.way, c.vcpus)) {
+    let no_room = |cell: &&Cell| !choose::has_room(cell.spec.halt_kick, cell.spec.vcpus);
+    if let Some(cell) = cells.iter().find(no_room) {
         return Err(DemoError::Vcpus {
-            asked: cell.vcpus,
-            limit: ways::KERNEL_VCPUS,
+            asked: cell.spec.vcpus,
+            limit: choose::KERNEL_VCPUS,
             limit_of: "--halt kernel",
         });
     }
     Ok(cells)
 }
 
+/// What `--pv` changed in these cells, each sentence once.
+///
+/// # Errors
+/// A feature that was asked for can't be had.
+pub fn effects_of_pv(backend: &Backend, cells: &[Cell]) -> Result<Vec<String>, DemoError> {
+    let mut all: Vec<String> = Vec::new();
+    for cell in cells {
+        for effect in cell.spec.effects_of_pv(backend.host())? {
+            if !all.contains(&effect) {
+                all.push(effect);
+            }
+        }
+    }
+    Ok(all)
+}
+
 /// Runs each cell.
-pub fn run(config: &DemoConfig, backend: &Backend, cells: &[Cell]) -> Result<Outcome, DemoError> {
-    let Some(first) = cells.first() else {
-        return Ok(Outcome {
-            rows: Vec::new(),
-            interrupted: false,
-        });
+///
+/// # Errors
+/// A cell failed.
+pub fn run(
+    config: &DemoConfig,
+    backend: &Backend,
+    cells: &[Cell],
+) -> Result<DemoOutcome, DemoError> {
+    let mut outcome = DemoOutcome {
+        rows: Vec::with_capacity(cells.len()),
+        interrupted: false,
     };
-    let offered = backend.offer(first.way, 1, &config.pv)?;
-    let speed = cell::calibrate(backend, first.way, &offered)?;
-    let mut rows = Vec::with_capacity(cells.len());
+    let Some(first) = cells.first() else {
+        return Ok(outcome);
+    };
+    let speed = cell::calibrate(backend, &first.spec)?;
     for (done, cell) in cells.iter().enumerate() {
-        progress(done, cells.len(), cell);
-        let (row, interrupted) =
-            cell.run(backend, &config.workload, config.policy, speed, config.time)?;
-        rows.push(row);
+        progress(done, cells.len(), backend, cell);
+        let (row, interrupted) = cell.run(backend, &config.workload, speed, config.time)?;
+        outcome.rows.push(row);
         if interrupted {
-            progress_end();
-            return Ok(Outcome {
-                rows,
-                interrupted: true,
-            });
+            outcome.interrupted = true;
+            break;
         }
     }
     progress_end();
-    Ok(Outcome {
-        rows,
-        interrupted: false,
-    })
+    Ok(outcome)
 }
 
 /// One line on a terminal, overwritten; nothing elsewhere.
-fn progress(done: usize, of: usize, cell: &Cell) {
+fn progress(done: usize, of: usize, backend: &Backend, cell: &Cell) {
     let mut err = std::io::stderr();
     if err.is_terminal() {
-        let (mode, vcpus) = (
-            report::label(cell.mode.name(), cell.way.halt.name(), cell.way.door.name()),
-            cell.vcpus,
-        );
+        let HaltKick { halt, transport } = cell.spec.halt_kick;
+        let transport = transport.name(backend.instruction());
+        let mode = table::label(cell.mode.name(), halt.name(), transport);
         // A terminal that is gone is no reason to end a measurement.
-        let _ = write!(err, "\r\x1b[K[{}/{of}] {mode}, {vcpus} vCPUs ...", done + 1);
+        let _ = write!(
+            err,
+            "\r\x1b[K[{}/{of}] {mode}, {} vCPUs ...",
+            done + 1,
+            cell.spec.vcpus
+        );
     }
 }
 

@@ -3,8 +3,7 @@
 use kvm_bindings::{KVM_CAP_ENFORCE_PV_FEATURE_CPUID, kvm_enable_cap, kvm_lapic_state};
 use kvm_ioctls::{VcpuFd, VmFd};
 
-use crate::backend::BackendError;
-use crate::backend::kvm::ioctl;
+use crate::backend::{BackendError, ioctl};
 
 /// Spurious interrupt vector register, an offset into the local APIC's page.
 const SPIV: usize = 0xf0;

@@ -7,8 +7,7 @@ use kvm_bindings::kvm_msi;
 use kvm_ioctls::VmFd;
 use pv_lock_host::{ApicId, KvmKick, KvmKickError};
 
-use crate::backend::BackendError;
-use crate::backend::kvm::ioctl;
+use crate::backend::{BackendError, ioctl};
 
 /// Bits 19:12 of an MSI's address are the destination's APIC ID.
 const ADDRESS_ID_SHIFT: u32 = 12;

@@ -1,18 +1,10 @@
-//! Where a VM's interrupts come from, and with them who halts its vCPUs.
+//! Interrupt controllers.
 //!
-//! - none: HLT exits, this process parks the vCPU ([`pv_lock_host`]);
-//! - [`kernel`]: local APICs, I/O APIC and PIC in KVM, HLT stays there.
+//! - [`kernel`]: local APICs, I/O APIC and PIC in KVM, which a VM has exactly if
+//!   KVM halts its vCPUs: HLT does not leave the kernel then;
+//! - [`KernelSignals`]: kicks and interrupts for the vCPUs of such a VM.
 
 pub mod kernel;
 mod kick;
 
 pub use kick::KernelSignals;
-
-/// Where a VM's interrupts come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Irqchip {
-    /// Nowhere: the embedded guests run with interrupts off.
-    None,
-    /// KVM's interrupt controllers.
-    Kernel,
-}

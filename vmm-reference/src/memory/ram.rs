@@ -8,8 +8,6 @@
 //! 4 GiB ....           RAM beyond 3 GiB
 //! ```
 
-use vm_memory::{GuestAddress, GuestMemoryMmap as Mmap};
-
 use super::{GuestMemory, MemoryError};
 
 /// Where the hole for devices begins.
@@ -97,22 +95,15 @@ impl RamLayout {
     }
 
     /// Maps it. Nothing is touched: a page costs when the guest uses it.
+    ///
+    /// # Errors
+    /// The mapping was refused.
     pub fn allocate(self) -> Result<GuestMemory, MemoryError> {
-        let mut ranges = vec![(GuestAddress(0), self.low_end())];
+        let mut ranges = vec![(0, self.low_end())];
         if self.high_bytes() > 0 {
-            ranges.push((GuestAddress(HOLE_END), self.high_bytes()));
+            ranges.push((HOLE_END, self.high_bytes()));
         }
-        let ranges: Option<Vec<_>> = ranges
-            .into_iter()
-            .map(|(start, len)| Some((start, usize::try_from(len).ok()?)))
-            .collect();
-        ranges
-            .ok_or(vm_memory::mmap::FromRangesError::InvalidGuestRegion)
-            .and_then(|ranges| Mmap::from_ranges(&ranges))
-            .map_err(|source| MemoryError::Map {
-                bytes: self.bytes,
-                source,
-            })
+        super::allocate(&ranges)
     }
 }
 
@@ -142,7 +133,7 @@ mod tests {
 
     #[test]
     fn no_ram_lies_in_the_hole() {
-        use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
+        use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion as _};
         let memory = RamLayout::new((3 << 30) + (1 << 20)).allocate().unwrap();
         assert!(!memory.address_in_range(GuestAddress(HOLE_START)));
         assert!(!memory.address_in_range(GuestAddress(HOLE_END - 1)));

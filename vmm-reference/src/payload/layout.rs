@@ -24,8 +24,8 @@ pub mod param {
     /// Entries of the waiter table minus one; entries are a power of two, at
     /// least the number of vCPUs.
     pub const WAITER_MASK: u64 = 0x38;
-    /// One of [`transport`](super::transport).
-    pub const TRANSPORT: u64 = 0x40;
+    /// One of [`issue`](super::issue).
+    pub const ISSUE: u64 = 0x40;
 }
 
 /// How the guest waits for its lock.
@@ -40,13 +40,25 @@ pub mod mode {
 }
 
 /// How the guest issues a hypercall.
-pub mod transport {
+pub mod issue {
+    use crate::transport::{Instruction, Transport};
+
     /// `out` to the doorbell port of hypercall-abi.
     pub const DOORBELL: u64 = 0;
     /// `vmcall`, Intel's instruction.
     pub const VMCALL: u64 = 1;
     /// `vmmcall`, AMD's instruction.
     pub const VMMCALL: u64 = 2;
+
+    /// How a guest of this transport issues a hypercall. The instruction matters
+    /// to those transports that use one.
+    pub const fn by(transport: Transport, instruction: Instruction) -> u64 {
+        match (transport, instruction) {
+            (Transport::Port | Transport::Hosted, _) => DOORBELL,
+            (Transport::Xen | Transport::Kvm, Instruction::Vmcall) => VMCALL,
+            (Transport::Xen | Transport::Kvm, Instruction::Vmmcall) => VMMCALL,
+        }
+    }
 }
 
 /// The lock page: one cache line a field, as a kernel would lay it out.

@@ -9,7 +9,7 @@ use core::arch::global_asm;
 
 use hypercall_abi::{KVM_HC_KICK_CPU, doorbell};
 
-use super::code::code;
+use super::lock_code::code;
 
 global_asm!(
     ".pushsection .rodata.vmm_reference_loops, \"a\"",

@@ -1,18 +1,20 @@
 //! The guests that live in this binary.
 //!
 //! - [`layout`]: the pages that guest and host share;
-//! - [`code`]: the machine code, for the KVM backend;
+//! - [`image`]: what lies where in their memory;
+//! - [`lock`]: the lock program, as a guest;
+//! - [`lock_code`]: its machine code, for the KVM backend;
+//! - [`lock_machine`]: the same program once more as a state machine, for the
+//!   hosted backend, over the same pages;
 //! - [`loops`]: one exit again and again, for `bench`;
-//! - [`machine`]: the lock program once more as a state machine, for the hosted
-//!   backend, over the same pages;
-//! - [`program`]: what such a state machine is to that backend;
-//! - [`script`]: the guest of the conformance list, both ways.
+//! - [`script`]: the guest of the conformance list, both as code and machine.
 
-pub mod code;
+pub mod image;
 pub mod layout;
+pub mod lock;
+pub mod lock_code;
+pub mod lock_machine;
 pub mod loops;
-pub mod machine;
-pub mod program;
 pub mod script;
 
 /// An APIC ID that no VM of this binary gives to a vCPU: a kick for it reaches

@@ -6,17 +6,38 @@ mod trial;
 
 use std::fmt::Write as _;
 
-use cpuid_features::{FEATURES, KvmFeatures, Negotiated, Selection};
-use kvm_ioctls::Kvm;
+use cpuid_features::{FEATURES, KvmFeatures, Negotiated};
 use serde::Serialize;
 
 use crate::backend::BackendError;
-use crate::cpuid::{self, CpuidError};
-use crate::host::{self, HostError};
+use crate::cpuid::CpuidError;
+use crate::halt_mode::HaltMode;
+use crate::host::{self, HostError, KvmHost};
 use crate::memory::MemoryError;
-use crate::way::Instruction;
+use crate::transport::{HaltKick, Instruction, Transport};
+use crate::vm::{VmError, VmSpec};
 
-pub use trial::{Doors, doors};
+pub use trial::{Transports, transports};
+
+/// This host's KVM, and what has been found out about it.
+#[derive(Debug)]
+pub struct ProbedHost {
+    /// The host.
+    pub host: KvmHost,
+    /// Its hypercall transports.
+    pub transports: Transports,
+}
+
+impl ProbedHost {
+    /// Finds it out.
+    ///
+    /// # Errors
+    /// A trial failed.
+    pub fn probe(host: KvmHost) -> Result<Self, ProbeError> {
+        let transports = transports(&host)?;
+        Ok(Self { host, transports })
+    }
+}
 
 /// Why the probe itself failed. No KVM is an answer, not an error.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +48,9 @@ pub enum ProbeError {
     /// A test guest's memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// A test guest's VM.
+    #[error(transparent)]
+    Vm(#[from] VmError),
     /// A test guest's vCPU failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -93,9 +117,13 @@ pub struct ProbeReport {
 }
 
 /// Finds it all out.
+///
+/// # Errors
+/// A trial failed.
 pub fn probe() -> Result<ProbeReport, ProbeError> {
-    match host::open_kvm() {
-        Ok(kvm) => with_kvm(&kvm),
+    match KvmHost::open() {
+        Ok(host) => with_kvm(ProbedHost::probe(host)?),
+        Err(HostError::Cpuid(e)) => Err(e.into()),
         Err(e) => Ok(without_kvm(&e)),
     }
 }
@@ -115,26 +143,29 @@ fn without_kvm(why: &HostError) -> ProbeReport {
     }
 }
 
-fn with_kvm(kvm: &Kvm) -> Result<ProbeReport, ProbeError> {
-    let (_, host) = cpuid::supported(kvm)?;
-    let offered = cpuid::offer(host, &cpuid::userspace_halts(2), &Selection::default())?;
-    let doors = doors(kvm)?;
+fn with_kvm(probed: ProbedHost) -> Result<ProbeReport, ProbeError> {
+    let ProbedHost { host, transports } = probed;
+    let halt_kick = HaltKick {
+        halt: HaltMode::Userspace,
+        transport: Transport::Port,
+    };
+    let offered = VmSpec::bare(2, halt_kick).negotiate(Some(&host))?;
     Ok(ProbeReport {
         kvm: Some(KvmReport {
-            api_version: kvm.get_api_version(),
+            api_version: host.kvm.get_api_version(),
             vendor: host::vendor(),
-            max_vcpus: kvm.get_max_vcpus(),
-            max_vcpu_id: kvm.get_max_vcpu_id(),
+            max_vcpus: host.kvm.get_max_vcpus(),
+            max_vcpu_id: host.kvm.get_max_vcpu_id(),
         }),
         kvm_error: None,
         host_cpus: host::cpus(),
-        vmcall_completes: doors.instruction.is_some(),
-        hypercall_instruction: doors.instruction.map(Instruction::name),
-        xen_intercept: doors.xen.is_some(),
-        port_doorbell: doors.port,
-        hlt_exits: doors.hlt_exits,
-        pv_unhalt: host.contains(KvmFeatures::PV_UNHALT),
-        features: features(host, &offered),
+        vmcall_completes: transports.instruction.is_some(),
+        hypercall_instruction: transports.instruction.map(Instruction::name),
+        xen_intercept: transports.xen,
+        port_doorbell: transports.port,
+        hlt_exits: transports.hlt_exits,
+        pv_unhalt: host.features.contains(KvmFeatures::PV_UNHALT),
+        features: features(host.features, &offered),
     })
 }
 
@@ -178,7 +209,7 @@ impl ProbeReport {
         let yes = |value| if value { "yes" } else { "no" };
         for (what, value) in [
             ("hypercall instruction completes", self.vmcall_completes),
-            ("Xen door (every hypercall exits)", self.xen_intercept),
+            ("Xen intercept (hypercalls exit)", self.xen_intercept),
             ("port doorbell", self.port_doorbell),
             ("HLT exits to userspace", self.hlt_exits),
             ("KVM reports PV_UNHALT", self.pv_unhalt),

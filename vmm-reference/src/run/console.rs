@@ -10,7 +10,7 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use rustix::fd::AsRawFd as _;
 
 use crate::devices::serial::Com1;
-use crate::vmm::VmHandle;
+use crate::vm::VmHandle;
 
 const CTRL_A: u8 = 0x01;
 /// As much as a serial port's FIFO takes.

@@ -1,35 +1,30 @@
 //! `vmm-reference run`: boots a guest, with its serial console on standard
 //! input and output.
 
+pub mod config;
 mod console;
-mod guest;
-pub mod machine;
+mod operator;
 
 use std::io;
 use std::time::Duration;
 
-use pv_lock_host::{BuildError, KvmKickError};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::backend::BackendError;
-use crate::boot::BootError;
-use crate::config::{ConfigError, RunConfig};
+use crate::boot::{BootError, BootImage};
 use crate::control::{ControlError, Server, Socket};
 use crate::cpuid::CpuidError;
 use crate::devices::output::Output;
 use crate::devices::serial::Com1;
-use crate::host::{self, HostError};
-use crate::memory::MemoryError;
-use crate::signals;
+use crate::host::{HostError, KvmHost};
+use crate::policy::Policy;
 use crate::stats::StatsError;
-use crate::tell;
 use crate::terminal::RawMode;
-use crate::threads::VcpuThreads;
 use crate::vcpu::Ended;
-use crate::vmm::{Vmm, VmmError, Waited};
+use crate::vm::{Platform, RunningVm, Vm, VmError, VmSpec, Waited};
+use crate::{signals, stderr};
+use config::{ConfigError, RunConfig};
 use console::Console;
-use guest::{Guest, StatsOnSignal};
-use machine::Machine;
+use operator::{Operator, StatsOnSignal};
 
 /// How long the guest's last words may take to be written.
 const FLUSH_LIMIT: Duration = Duration::from_millis(300);
@@ -46,42 +41,33 @@ pub enum RunError {
     /// The kernel, the initrd or the command line.
     #[error(transparent)]
     Boot(#[from] BootError),
-    /// Guest memory.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
     /// The CPUID.
     #[error(transparent)]
     Cpuid(#[from] CpuidError),
-    /// KVM.
+    /// The VM.
     #[error(transparent)]
-    Backend(#[from] BackendError),
+    Vm(#[from] VmError),
     /// KVM's statistics.
     #[error(transparent)]
     Stats(#[from] StatsError),
+    /// `--stats`, and KVM has none of some vCPU.
+    #[error("{0}")]
+    NoStats(String),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// Kicks of many vCPUs.
-    #[error(transparent)]
-    Kick(#[from] KvmKickError),
-    /// The scheduler.
-    #[error("halt/kick scheduler: {0}")]
-    Scheduler(BuildError),
-    /// The threads and the loop.
-    #[error(transparent)]
-    Vmm(#[from] VmmError),
     /// The system refused something.
     #[error("can't {what}: {source}")]
     System {
         /// What was tried.
         what: &'static str,
-        /// What it said.
+        /// The error that it returned.
         source: io::Error,
     },
     /// A vCPU failed.
     #[error("vCPU {index}: {reason}")]
     Vcpu {
-        /// Which.
+        /// The vCPU's index.
         index: usize,
         /// What happened; registers on further lines.
         reason: String,
@@ -117,84 +103,96 @@ impl RunEnd {
 }
 
 /// Boots the guest and runs it to its end.
+///
+/// # Errors
+/// It could not be booted, or it failed.
 pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
-    let kvm = host::open_kvm()?;
+    let host = KvmHost::open()?;
+    config.check(host.kvm.get_max_vcpus())?;
     let output = Output::default();
-    let machine = Machine::build(&kvm, config, output.clone())?;
+    let spec = VmSpec {
+        vcpus: config.cpus,
+        halt_kick: config.halt_kick(),
+        policy: Policy::default(),
+        pv: config.pv,
+        enforce_features: true,
+        map_gpa_range: false,
+        platform: Platform::Pc(output.clone()),
+    };
+    let effects = spec.effects_of_pv(Some(&host))?;
+    let image = BootImage::load(&config.boot, config.memory.bytes(), config.cpus)?;
+    config.check_kernel(image.format())?;
+    let vm = Vm::build(&spec, Some(&host), &image)?;
+    let missing = vm.parts().stats.as_ref().and_then(|stats| stats.missing());
+    if let (true, Some(missing)) = (config.stats, missing) {
+        return Err(RunError::NoStats(missing.to_string()));
+    }
+    effects.iter().for_each(stderr::message);
     let stats_request = signals::install_stats().map_err(RunError::io("handle SIGUSR1"))?;
     let control = config.control.as_deref().map(Socket::bind).transpose()?;
     let raw = RawMode::enter().map_err(RunError::io("make the terminal raw"))?;
-    let kicker = machine.scheduler.kicker();
-    let mut vmm = Vmm::start(machine.vcpus, kicker, VcpuThreads::by_signal())?;
+    let (mut vm, mut parts) = vm.start()?;
     // Not before the guest runs: what it prints meanwhile is kept.
     let writing = output.write_to(io::stdout());
-    let (kicks, stats, bus) = (machine.kicks, machine.stats, machine.bus);
-    let guest = Guest::new(vmm.handle(), kicks, stats, bus, vmm.started());
+    let com1 = parts.com1.take();
+    let operator = Operator::new(vm.handle(), parts, vm.started());
     let waited = writing
         .map_err(RunError::io("start the console"))
-        .and_then(|()| supervise(&mut vmm, control, machine.com1, &guest, stats_request, &raw));
+        .and_then(|()| supervise(&mut vm, control, com1, &operator, stats_request, &raw));
     if matches!(waited, Ok(Waited::Ended)) {
         output.flush_within(FLUSH_LIMIT);
     }
     // A vCPU that waits for its output to be read must come back.
     output.close();
-    let ended = vmm.stop()?;
+    let ended = vm.stop()?;
     output.flush_within(FLUSH_LIMIT);
     drop(raw);
     waited?;
     if config.stats {
-        tell::text(&guest.kvm_stats()?.text());
+        stderr::raw(&operator.kvm_stats()?.text());
     }
-    verdict(ended)
+    verdict(&ended)
 }
 
 /// Gives the loop its subscribers and runs it to the guest's end.
 fn supervise(
-    vmm: &mut Vmm,
+    vm: &mut RunningVm,
     control: Option<Socket>,
-    com1: Com1,
-    guest: &Guest,
+    com1: Option<Com1>,
+    operator: &Operator,
     stats_request: &'static EventFd,
     raw: &Option<RawMode>,
 ) -> Result<Waited, RunError> {
-    let console = Console::new(com1, vmm.handle(), raw.is_some());
-    vmm.subscribe(Box::new(console));
-    vmm.subscribe(Box::new(StatsOnSignal {
+    if let Some(com1) = com1 {
+        vm.subscribe(Box::new(Console::new(com1, vm.handle(), raw.is_some())));
+    }
+    vm.subscribe(Box::new(StatsOnSignal {
         request: stats_request,
-        guest: guest.clone(),
+        operator: operator.clone(),
     }));
     if let Some(socket) = control {
-        vmm.subscribe(Box::new(Server::new(socket, guest.clone())));
+        vm.subscribe(Box::new(Server::new(socket, operator.clone())));
     }
-    Ok(vmm.wait_first()?)
+    Ok(vm.wait_first()?)
 }
 
 /// One answer for all vCPUs: a failure before an end, an end before a stop.
-fn verdict(ended: Vec<Ended>) -> Result<RunEnd, RunError> {
+fn verdict(ended: &[Ended]) -> Result<RunEnd, RunError> {
     let mut end = RunEnd::Stopped;
-    for (index, ended) in ended.into_iter().enumerate() {
-        let (reason, registers) = match ended {
-            Ended::Stopped => continue,
-            Ended::Reset | Ended::PowerOff => {
-                end = RunEnd::Down;
-                continue;
+    for (index, ended) in ended.iter().enumerate() {
+        match ended {
+            Ended::Stopped => {}
+            Ended::Reset | Ended::PowerOff => end = RunEnd::Down,
+            Ended::ExitPort(value) => end = RunEnd::ExitPort(*value),
+            Ended::TripleFault(_) | Ended::Failed(..) => {
+                let registers = ended.registers().map(|r| format!("\n{r}"));
+                let registers = registers.unwrap_or_default();
+                return Err(RunError::Vcpu {
+                    index,
+                    reason: format!("{ended}{registers}"),
+                });
             }
-            Ended::ExitPort(value) => {
-                end = RunEnd::ExitPort(value);
-                continue;
-            }
-            Ended::TripleFault(Some(registers)) if registers.are_reset() => {
-                let reason = "triple fault; KVM has reset its registers, as on AMD";
-                (reason.to_string(), None)
-            }
-            Ended::TripleFault(registers) => ("triple fault".to_string(), registers),
-            Ended::Failed(e, registers) => (e.to_string(), registers),
-        };
-        let registers = registers.map_or_else(String::new, |r| format!("\n{r}"));
-        return Err(RunError::Vcpu {
-            index,
-            reason: format!("{reason}{registers}"),
-        });
+        }
     }
     Ok(end)
 }
@@ -214,9 +212,9 @@ mod tests {
 
     #[test]
     fn a_failure_goes_before_an_end() {
-        let end = verdict(vec![Ended::Stopped, Ended::PowerOff]).unwrap();
+        let end = verdict(&[Ended::Stopped, Ended::PowerOff]).unwrap();
         assert_eq!(end, RunEnd::Down);
-        let error = verdict(vec![Ended::ExitPort(0), Ended::TripleFault(None)]).unwrap_err();
+        let error = verdict(&[Ended::ExitPort(0), Ended::TripleFault(None)]).unwrap_err();
         assert_eq!(error.to_string(), "vCPU 1: triple fault");
     }
 
@@ -230,7 +228,7 @@ mod tests {
         registers.sregs.cs.selector = 0xf000;
         let fault = |registers: &Registers| {
             let ended = Ended::TripleFault(Some(Box::new(registers.clone())));
-            verdict(vec![ended]).unwrap_err().to_string()
+            verdict(&[ended]).unwrap_err().to_string()
         };
         assert_eq!(fault(&registers).lines().count(), 1);
         registers.regs.rip = 0x10_0020;

@@ -10,6 +10,7 @@ mod format;
 
 use std::collections::BTreeMap;
 
+use kvm_ioctls::VcpuFd;
 use serde::Serialize;
 
 pub use fd::StatsFd;
@@ -36,6 +37,53 @@ pub const HALTS_AND_KICKS: &[&str] = &[
     "signal_exits",
 ];
 
+/// KVM's statistics of the vCPUs of one VM, where KVM has them.
+#[derive(Debug, Default)]
+pub struct VcpuStats {
+    vcpus: Vec<Option<StatsFd>>,
+    missing: Option<StatsError>,
+}
+
+impl VcpuStats {
+    /// Adds those of the next vCPU. A KVM without them (before Linux 5.14) is no
+    /// error yet: nobody asked.
+    pub fn add(&mut self, vcpu: &VcpuFd) {
+        match StatsFd::of_vcpu(vcpu) {
+            Ok(fd) => self.vcpus.push(Some(fd)),
+            Err(e) => {
+                self.vcpus.push(None);
+                self.missing.get_or_insert(e);
+            }
+        }
+    }
+
+    /// Whether those of every vCPU are there.
+    pub fn are_complete(&self) -> bool {
+        self.missing.is_none()
+    }
+
+    /// Why those of some vCPU are not there.
+    pub fn missing(&self) -> Option<&StatsError> {
+        self.missing.as_ref()
+    }
+
+    /// The sums over the vCPUs that have them.
+    ///
+    /// # Errors
+    /// A file that can't be read or is not in the format.
+    pub fn sums(&self) -> Result<KvmStats, StatsError> {
+        KvmStats::of_vcpus(self.vcpus.iter().flatten())
+    }
+
+    /// Whether the thread of the vCPU with this index sleeps in KVM now: KVM's
+    /// statistic `blocking`, if there is one.
+    pub fn is_blocking(&self, index: usize) -> Option<bool> {
+        let stats = self.vcpus.get(index)?.as_ref()?.read().ok()?;
+        let stat = stats.into_iter().find(|stat| stat.name == "blocking")?;
+        stat.values.first().map(|&value| value != 0)
+    }
+}
+
 /// Counters by KVM's names, summed over vCPUs. A counter that this host's KVM
 /// does not have is not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -48,7 +96,7 @@ impl KvmStats {
     ///
     /// # Errors
     /// A file that can't be read or is not in the format.
-    pub fn of_vcpus(vcpus: &[StatsFd]) -> Result<Self, StatsError> {
+    pub fn of_vcpus<'a>(vcpus: impl IntoIterator<Item = &'a StatsFd>) -> Result<Self, StatsError> {
         let mut sums = Self::default();
         for vcpu in vcpus {
             sums.add(&vcpu.read()?);

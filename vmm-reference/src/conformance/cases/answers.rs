@@ -8,10 +8,10 @@ use hypercall_abi::{
 
 use super::latch::{halt_then, wakes_nobody};
 use super::{GO, kick, minus, slot};
-use crate::conformance::case::{Case, Code, Plan};
+use crate::conformance::case::{Case, CodeKind, Plan};
+use crate::halt_mode::HaltMode;
 use crate::payload::ABSENT_APIC_ID;
 use crate::payload::script::{Op, VECTOR};
-use crate::way::Halt;
 
 /// A number that no kernel has.
 const UNKNOWN: u64 = 0x63;
@@ -20,8 +20,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "masked PV_UNHALT",
         expects: "with enforcement a kick answers -1000 (-KVM_ENOSYS) and wakes nobody",
-        plan: |ground| {
-            ground.answers()?;
+        plan: |host| {
+            host.answers()?;
             Ok(Plan {
                 mask: KvmFeatures::PV_UNHALT,
                 ..wakes_nobody(kick(1, 0), minus(KVM_ENOSYS))
@@ -31,8 +31,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "masked, not enforced",
         expects: "without enforcement a kick works whatever CPUID shows",
-        plan: |ground| {
-            ground.answers()?;
+        plan: |host| {
+            host.answers()?;
             Ok(Plan {
                 mask: KvmFeatures::PV_UNHALT,
                 lenient: true,
@@ -43,12 +43,12 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "call from CPL 3",
         expects: "-1 (-KVM_EPERM), before the number is looked at",
-        plan: |ground| {
-            ground.answers()?;
+        plan: |host| {
+            host.answers()?;
             Ok(Plan {
                 vcpus: vec![vec![kick(0, 0), call(UNKNOWN, [0; 4], 1)]],
                 expect: vec![slot(0, 0, minus(KVM_EPERM)), slot(0, 1, minus(KVM_EPERM))],
-                code: Code::User64,
+                code: CodeKind::User64,
                 ..Plan::default()
             })
         },
@@ -56,12 +56,12 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "call from 32-bit code",
         expects: "low halves count; -1000 reads 0xfffffc18",
-        plan: |ground| {
-            ground.answers()?;
+        plan: |host| {
+            host.answers()?;
             Ok(Plan {
                 vcpus: vec![vec![kick(0, 0)], vec![call(UNKNOWN, [0; 4], 0)]],
                 expect: vec![slot(0, 0, 0), slot(1, 0, minus(KVM_ENOSYS) & 0xffff_ffff)],
-                code: Code::Kernel32,
+                code: CodeKind::Kernel32,
                 ..Plan::default()
             })
         },
@@ -69,8 +69,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "unknown numbers",
         expects: "-1000, for those of other architectures and for 5 + 2^32 too",
-        plan: |ground| {
-            ground.answers()?;
+        plan: |host| {
+            host.answers()?;
             let numbers = [
                 0,
                 2,
@@ -99,8 +99,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "VAPIC_POLL_IRQ",
         expects: "0, with no feature to ask for",
-        plan: |ground| {
-            ground.answers()?;
+        plan: |host| {
+            host.answers()?;
             Ok(Plan {
                 vcpus: vec![vec![call(KVM_HC_VAPIC_POLL_IRQ, [1, 2, 3, 4], 0)]],
                 expect: vec![slot(0, 0, 0)],
@@ -111,8 +111,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "SCHED_YIELD",
         expects: "0, to a vCPU that runs, to itself and to nobody",
-        plan: |ground| {
-            ground.answers()?;
+        plan: |host| {
+            host.answers()?;
             let to = |id, s| call(KVM_HC_SCHED_YIELD, [id, 0, 0, 0], s);
             Ok(Plan {
                 vcpus: vec![
@@ -134,17 +134,17 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "SEND_IPI counts",
         expects: "how many vCPUs accepted; -22 for a logical destination; -1000 without an APIC",
-        plan: |ground| {
-            ground.answers()?;
+        plan: |host| {
+            host.answers()?;
             let send = |bitmap, icr, s| call(KVM_HC_SEND_IPI, [bitmap, 0, 0, icr], s);
             let vector = VECTOR as u64;
-            let answers = match ground.way.halt {
-                Halt::Kernel if !ground.host.contains(KvmFeatures::PV_SEND_IPI) => {
+            let answers = match host.halt_kick.halt {
+                HaltMode::Kernel if !host.features.contains(KvmFeatures::PV_SEND_IPI) => {
                     return Err("this KVM does not report PV_SEND_IPI");
                 }
                 // vCPUs 0 and 1 are there, 2 and 63 are not.
-                Halt::Kernel => [2, 1, 0, minus(KVM_EINVAL)],
-                Halt::Userspace => [minus(KVM_ENOSYS); 4],
+                HaltMode::Kernel => [2, 1, 0, minus(KVM_EINVAL)],
+                HaltMode::Userspace => [minus(KVM_ENOSYS); 4],
             };
             Ok(Plan {
                 vcpus: vec![
@@ -168,9 +168,9 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "SEND_IPI, delivery mode 3",
         expects: "a remote read wakes as a kick does, and counts",
-        plan: |ground| {
-            ground.answers()?;
-            if ground.way.halt == Halt::Userspace {
+        plan: |host| {
+            host.answers()?;
+            if host.halt_kick.halt == HaltMode::Userspace {
                 return Err("no interrupt controller in this process");
             }
             let remote_read = Op::Call {
@@ -186,8 +186,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "MAP_GPA_RANGE, enabled",
         expects: "comes to the VMM, which answers 0; -22 for what is no range of pages",
-        plan: |ground| {
-            ground.answers()?;
+        plan: |host| {
+            host.answers()?;
             Ok(Plan {
                 map_gpa_range: true,
                 expect: vec![
@@ -203,8 +203,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "MAP_GPA_RANGE, not enabled",
         expects: "-1000, good arguments or bad",
-        plan: |ground| {
-            ground.answers()?;
+        plan: |host| {
+            host.answers()?;
             Ok(Plan {
                 expect: (0..4).map(|i| slot(0, i, minus(KVM_ENOSYS))).collect(),
                 ..map_gpa_range()

@@ -3,10 +3,10 @@
 use hypercall_abi::{KVM_HC_KICK_CPU, KickCpu};
 
 use super::{DONE, GO, KICKED, READY, kick, slot};
-use crate::conformance::case::{Case, Expect, Ground, Plan, Step, What};
+use crate::conformance::case::{Case, CaseHost, Expect, Plan, Step, Trace};
+use crate::halt_mode::HaltMode;
 use crate::payload::ABSENT_APIC_ID;
 use crate::payload::script::Op;
-use crate::way::Halt;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -126,8 +126,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "APIC ID with bits above 31",
         expects: "the kick goes by the low 32 bits, and answers 0",
-        plan: |ground| {
-            ground.answers()?;
+        plan: |host| {
+            host.answers()?;
             Ok(halt_then(kick(0xabcd_0000_0001, 0)))
         },
     },
@@ -195,8 +195,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "IF = 1: kick, then interrupt",
         expects: "a kick wakes with interrupts on too, and is none itself",
-        plan: |ground| {
-            interrupts(ground)?;
+        plan: |host| {
+            interrupts(host)?;
             Ok(Plan {
                 vcpus: vec![vec![Op::Set(READY, 1), Op::HaltInterrupts(1)]],
                 steps: vec![
@@ -210,12 +210,12 @@ pub(super) const CASES: &[Case] = &[
                 expect: vec![
                     Expect {
                         vcpu: 0,
-                        what: What::Interrupts,
+                        what: Trace::Interrupts,
                         is: 1,
                     },
                     Expect {
                         vcpu: 0,
-                        what: What::Halts,
+                        what: Trace::Halts,
                         is: 2,
                     },
                 ],
@@ -226,8 +226,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "interrupt and kick together",
         expects: "the interrupt is taken, once; the sleeper goes on",
-        plan: |ground| {
-            interrupts(ground)?;
+        plan: |host| {
+            interrupts(host)?;
             Ok(Plan {
                 vcpus: vec![vec![
                     Op::Set(READY, 1),
@@ -247,7 +247,7 @@ pub(super) const CASES: &[Case] = &[
                 ],
                 expect: vec![Expect {
                     vcpu: 0,
-                    what: What::Interrupts,
+                    what: Trace::Interrupts,
                     is: 1,
                 }],
                 ..Plan::default()
@@ -257,8 +257,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "announcement and kick together",
         expects: "neither swallows the other: two HLTs return",
-        plan: |ground| {
-            if ground.way.halt == Halt::Kernel {
+        plan: |host| {
+            if host.halt_kick.halt == HaltMode::Kernel {
                 return Err(
                     "KVM forgets the kick on any wake-up; who waits for both must look again",
                 );
@@ -321,9 +321,9 @@ pub(super) fn wakes_nobody(call: Op, answer: u64) -> Plan {
     }
 }
 
-fn interrupts(ground: &Ground) -> Result<(), &'static str> {
-    match ground.way.halt {
-        Halt::Kernel => Ok(()),
-        Halt::Userspace => Err("no interrupt controller in this process"),
+fn interrupts(host: &CaseHost) -> Result<(), &'static str> {
+    match host.halt_kick.halt {
+        HaltMode::Kernel => Ok(()),
+        HaltMode::Userspace => Err("no interrupt controller in this process"),
     }
 }

@@ -6,7 +6,7 @@ mod storms;
 
 use hypercall_abi::KVM_HC_KICK_CPU;
 
-use super::case::{Case, Expect, What};
+use super::case::{Case, Expect, Trace};
 use crate::payload::script::Op;
 
 /// All cases, in the order of the matrix.
@@ -36,7 +36,7 @@ const fn kick(apic_id: u64, slot: u64) -> Op {
 const fn slot(vcpu: usize, slot: u64, is: u64) -> Expect {
     Expect {
         vcpu,
-        what: What::Slot(slot),
+        what: Trace::Slot(slot),
         is,
     }
 }

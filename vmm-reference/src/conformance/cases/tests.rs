@@ -2,28 +2,26 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
-use crate::conformance::case::{Ground, Plan};
-use crate::conformance::guest::run_plan;
+use crate::conformance::case::{CaseHost, Plan};
+use crate::conformance::trial_run::run_plan;
+use crate::halt_mode::HaltMode;
 use crate::payload::script::{MAX_OPS, MAX_VCPUS, WORDS, result};
-use crate::way::{DoorKind, Halt, Instruction, Way};
+use crate::transport::{HaltKick, Instruction, Transport};
 use cpuid_features::KvmFeatures;
 
-fn grounds() -> impl Iterator<Item = Ground> {
-    let userspace = [
-        DoorKind::Port,
-        DoorKind::Xen(Instruction::Vmcall),
-        DoorKind::Hosted,
+fn hosts() -> impl Iterator<Item = CaseHost> {
+    [
+        (HaltMode::Userspace, Transport::Port),
+        (HaltMode::Userspace, Transport::Xen),
+        (HaltMode::Userspace, Transport::Hosted),
+        (HaltMode::Kernel, Transport::Kvm),
+        (HaltMode::Kernel, Transport::Port),
     ]
-    .map(|door| (Halt::Userspace, door));
-    let kernel =
-        [DoorKind::Kvm(Instruction::Vmmcall), DoorKind::Port].map(|door| (Halt::Kernel, door));
-    userspace
-        .into_iter()
-        .chain(kernel)
-        .map(|(halt, door)| Ground {
-            way: Way { halt, door },
-            host: KvmFeatures::all(),
-        })
+    .into_iter()
+    .map(|(halt, transport)| CaseHost {
+        halt_kick: HaltKick { halt, transport },
+        features: KvmFeatures::all(),
+    })
 }
 
 #[test]
@@ -39,8 +37,8 @@ fn names_are_unique_and_fit_the_matrix() {
 fn plans_fit_the_guest() {
     for case in ALL.iter().copied().flatten() {
         let mut possible = 0;
-        for ground in grounds() {
-            let Ok(plan) = (case.plan)(&ground) else {
+        for host in hosts() {
+            let Ok(plan) = (case.plan)(&host) else {
                 continue;
             };
             possible += 1;
@@ -73,14 +71,13 @@ fn plans_fit_the_guest() {
 /// is another one.
 #[test]
 fn a_lost_kick_and_a_wrong_answer_fail() {
-    let hosted = Ground {
-        way: Way {
-            halt: Halt::Userspace,
-            door: DoorKind::Hosted,
-        },
-        host: KvmFeatures::empty(),
+    let hosted = HaltKick {
+        halt: HaltMode::Userspace,
+        transport: Transport::Hosted,
     };
-    let run = |plan: &Plan, limit| run_plan(None, &hosted, plan, limit).unwrap();
+    // It needs no instruction.
+    let any = Instruction::Vmcall;
+    let run = |plan: &Plan, limit| run_plan(None, hosted, any, plan, limit).unwrap();
     let long = Duration::from_secs(60);
     let good = super::latch::halt_then(kick(1, 0));
     assert_eq!(run(&good, long), Ok(()));

@@ -2,22 +2,23 @@
 //!
 //! A list is what a test of an interface consists of: "vCPU 1 says that it is
 //! ready and halts; vCPU 0 kicks it; what is in RAX?". The program that carries
-//! it out exists twice, as machine code ([`code`]) for KVM and as a state
-//! machine ([`machine`]) for the hosted backend.
+//! it out exists twice, as machine code ([`script_code`]) for KVM and as a state
+//! machine ([`script_machine`]) for the hosted backend.
 //!
 //! All vCPUs share the *board*, a page of words by which they and the host tell
 //! each other how far they are. What a vCPU finds goes into the *slots* of its
 //! result page.
 
-pub mod code;
-pub mod machine;
+pub mod script_code;
+pub mod script_machine;
 
 use crate::memory::{self, GuestMemory, MemoryError};
+use crate::payload::image;
 
 /// GPA of the board.
-pub const BOARD: u64 = memory::LOCK_PAGE;
+pub const BOARD: u64 = image::LOCK_PAGE;
 /// GPA of the list of vCPU 0; the others' follow, a page each.
-pub const SCRIPTS: u64 = memory::WAITERS;
+pub const SCRIPTS: u64 = image::WAITERS;
 /// Words of the board, a cache line each.
 pub const WORDS: u64 = 16;
 /// vCPUs of a script guest.
@@ -43,8 +44,8 @@ pub mod record {
     pub const E: u64 = 0x28;
     /// Where a result goes, an offset into the result page.
     pub const SLOT: u64 = 0x30;
-    /// For calls: one of [`transport`](crate::payload::layout::transport).
-    pub const TRANSPORT: u64 = 0x38;
+    /// For calls: one of [`issue`](crate::payload::layout::issue).
+    pub const ISSUE: u64 = 0x38;
     /// Bytes of a record.
     pub const SIZE: u64 = 0x40;
 }
@@ -157,7 +158,7 @@ pub fn install(
     memory: &GuestMemory,
     index: u32,
     ops: &[Op],
-    transport: u64,
+    issue: u64,
 ) -> Result<(), MemoryError> {
     debug_assert!(ops.len() < MAX_OPS);
     let ends = std::iter::once((op::EXIT, [0; 5], 0));
@@ -169,7 +170,7 @@ pub fn install(
             memory::write_word(memory, at + record::A + 8 * field, value)?;
         }
         memory::write_word(memory, at + record::SLOT, slot)?;
-        memory::write_word(memory, at + record::TRANSPORT, transport)?;
+        memory::write_word(memory, at + record::ISSUE, issue)?;
     }
     Ok(())
 }

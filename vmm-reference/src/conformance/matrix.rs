@@ -5,17 +5,21 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Matrix, Verdict};
+use crate::halt_mode::HaltMode;
+use crate::transport::Transport;
 
 /// One verdict, in JSON.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct VerdictRow {
     /// The case.
     pub case: &'static str,
     /// `userspace-port`, `userspace-xen`, `kernel` or `hosted`.
     pub column: &'static str,
     /// Who halts, where the column is possible: `userspace` or `kernel`.
     pub halt: Option<&'static str>,
-    /// Where hypercalls go, where the column is possible.
+    /// The hypercall transport, where the column is possible.
+    pub transport: Option<&'static str>,
+    /// The same under its old name, for one release.
     pub door: Option<&'static str>,
     /// `pass`, `fail` or `not possible here`.
     pub verdict: &'static str,
@@ -27,20 +31,22 @@ pub struct Row {
 }
 
 /// All verdicts.
-pub fn rows(matrix: &Matrix) -> Vec<Row> {
+pub fn rows(matrix: &Matrix) -> Vec<VerdictRow> {
     let rows = matrix.entries.iter().filter_map(|entry| {
         let column = matrix.columns.get(entry.column)?;
-        let way = column.way.as_ref().ok();
+        let halt_kick = column.halt_kick.as_ref().ok();
+        let transport = halt_kick.map(|hk| hk.transport.name(column.instruction));
         let (verdict, reason) = match &entry.verdict {
             Verdict::Pass => ("pass", None),
             Verdict::Fail(why) => ("fail", Some(why.clone())),
             Verdict::NotPossible(why) => ("not possible here", Some(why.clone())),
         };
-        Some(Row {
+        Some(VerdictRow {
             case: entry.case.name,
             column: column.name,
-            halt: way.map(|way| way.halt.name()),
-            door: way.map(|way| way.door.name()),
+            halt: halt_kick.map(|hk| hk.halt.name()),
+            transport,
+            door: transport,
             verdict,
             expects: entry.case.expects,
             reason,
@@ -57,19 +63,19 @@ pub fn text(matrix: &Matrix) -> String {
     let (mut pass, mut fail, mut not) = (0u32, 0u32, 0u32);
     // Writing to a String does not fail; `let _` says that it was seen.
     for column in &matrix.columns {
-        let _ = match &column.way {
-            Ok(way) => writeln!(
+        let _ = match &column.halt_kick {
+            Ok(hk) => writeln!(
                 out,
                 "{:<14}  halts in {}, hypercalls by {}",
                 column.name,
-                match way.halt {
-                    crate::way::Halt::Userspace => "this process",
-                    crate::way::Halt::Kernel => "KVM",
+                match hk.halt {
+                    HaltMode::Userspace => "this process",
+                    HaltMode::Kernel => "KVM",
                 },
-                match way.door {
-                    crate::way::DoorKind::Port => "the doorbell port",
-                    crate::way::DoorKind::Xen(i) | crate::way::DoorKind::Kvm(i) => i.name(),
-                    crate::way::DoorKind::Hosted => "a call: host threads, no KVM",
+                match hk.transport {
+                    Transport::Port => "the doorbell port",
+                    Transport::Xen | Transport::Kvm => column.instruction.name(),
+                    Transport::Hosted => "a call: host threads, no KVM",
                 }
             ),
             Err(why) => writeln!(out, "{:<14}  not possible here: {why}", column.name),

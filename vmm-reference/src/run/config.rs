@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::ValueEnum;
 use cpuid_features::Selection;
 
 use crate::boot::BootSource;
+use crate::boot::format::Format;
+use crate::halt_mode::HaltMode;
 use crate::memory::ram;
-use crate::way::{DoorKind, Halt, Instruction, Way};
+use crate::transport::{HaltKick, Transport};
 
 /// Bytes of guest memory: `256M`, `1G`, `65536K`, or a plain number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,48 +69,22 @@ impl FromStr for MemorySize {
     }
 }
 
-/// Who puts a halted vCPU to sleep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum HaltMode {
-    /// KVM, with its interrupt controllers: what Linux needs.
-    Kernel,
-    /// This process, without interrupts: one vCPU, for bare-metal programs.
-    Userspace,
-}
-
-impl HaltMode {
-    /// With it, the way of a guest's kicks. A doorbell port is open only in the second.
-    pub fn way(self) -> Way {
-        match self {
-            // Which instruction is the guest's choice: KVM takes both.
-            Self::Kernel => Way {
-                halt: Halt::Kernel,
-                door: DoorKind::Kvm(Instruction::Vmcall),
-            },
-            Self::Userspace => Way {
-                halt: Halt::Userspace,
-                door: DoorKind::Port,
-            },
-        }
-    }
-}
-
 /// A guest to boot.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
-    /// Kernel, initrd, command line.
+    /// Kernel, initrd and command line.
     pub boot: BootSource,
-    /// vCPUs.
+    /// Number of vCPUs.
     pub cpus: u32,
-    /// RAM.
+    /// Size of its RAM.
     pub memory: MemorySize,
-    /// Who halts.
+    /// Who puts its halted vCPUs to sleep.
     pub halt: HaltMode,
     /// Paravirtual features.
     pub pv: Selection,
     /// Print KVM's statistics at the end.
     pub stats: bool,
-    /// Path of the control socket.
+    /// Path of the control socket, if there is to be one.
     pub control: Option<PathBuf>,
 }
 
@@ -141,7 +116,33 @@ pub enum ConfigError {
 }
 
 impl RunConfig {
+    /// How its vCPUs halt and are kicked: in KVM and by KVM, or in this process
+    /// and by the doorbell port.
+    pub fn halt_kick(&self) -> HaltKick {
+        HaltKick {
+            halt: self.halt,
+            transport: match self.halt {
+                HaltMode::Kernel => Transport::Kvm,
+                HaltMode::Userspace => Transport::Port,
+            },
+        }
+    }
+
+    /// Checks the kernel against it.
+    ///
+    /// # Errors
+    /// The kernel needs what this configuration does not have.
+    pub fn check_kernel(&self, format: Format) -> Result<(), ConfigError> {
+        match (self.halt, format) {
+            (HaltMode::Kernel, _) | (_, Format::Multiboot(_)) => Ok(()),
+            (HaltMode::Userspace, _) => Err(ConfigError::UserspaceLinux),
+        }
+    }
+
     /// Checks it against this host.
+    ///
+    /// # Errors
+    /// The host does not have what it asks for.
     pub fn check(&self, max_vcpus: usize) -> Result<(), ConfigError> {
         if usize::try_from(self.cpus).map_or(true, |cpus| cpus > max_vcpus) {
             return Err(ConfigError::Cpus {

@@ -16,7 +16,7 @@ use core::arch::global_asm;
 use cpuid_features::{KVM_CPUID_FEATURES, KvmFeatures};
 use hypercall_abi::{KVM_HC_KICK_CPU, doorbell};
 
-use super::layout::{lock, mode, param, result, transport, waiter};
+use super::layout::{issue, lock, mode, param, result, waiter};
 use crate::devices::EXIT_PORT;
 
 // The lock program. Registers that live throughout:
@@ -141,7 +141,7 @@ global_asm!(
     "   mov  eax, {KICK_CPU}",
     "   xor  ebx, ebx",
     "   mov  rcx, [r9 + rbp * {WAITER_HALF} + {WAITER_APIC_ID}]",
-    "   cmp  qword ptr [r15 + {TRANSPORT}], {VMCALL}",
+    "   cmp  qword ptr [r15 + {ISSUE}], {VMCALL}",
     "   jae  .Llock_instruction",
     "   out  {DOORBELL}, eax",
     ".Llock_kicked:",
@@ -225,12 +225,12 @@ global_asm!(
     HOLD = const param::HOLD,
     THINK = const param::THINK,
     STOP = const param::STOP,
-    TRANSPORT = const param::TRANSPORT,
+    ISSUE = const param::ISSUE,
     CALIBRATE = const mode::CALIBRATE,
     PV = const mode::PV,
     FEATURES_LEAF = const KVM_CPUID_FEATURES,
     PV_UNHALT = const KvmFeatures::PV_UNHALT.bits(),
-    VMCALL = const transport::VMCALL,
+    VMCALL = const issue::VMCALL,
     NEXT = const lock::NEXT,
     SERVING = const lock::SERVING,
     OWNER = const lock::OWNER,

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::cell::Row;
+use super::cell::DemoRow;
 
 const BAR_WIDTH: f64 = 40.0;
 
 /// The table, the chart and two or three sentences; plain text, at most 100
 /// columns.
-pub fn text(rows: &[Row]) -> String {
+pub fn text(rows: &[DemoRow]) -> String {
     let mut out = String::new();
     table(&mut out, rows);
     chart(&mut out, rows);
@@ -18,37 +18,37 @@ pub fn text(rows: &[Row]) -> String {
 }
 
 /// The rate of `mode` at `vcpus`.
-fn rate(rows: &[Row], mode: &str, vcpus: u32) -> Option<f64> {
+fn rate(rows: &[DemoRow], mode: &str, vcpus: u32) -> Option<f64> {
     rows.iter()
         .find(|r| r.mode == mode && r.vcpus == vcpus)
         .map(|r| r.ops_per_s)
 }
 
 /// What `row` gained over spinning with as many vCPUs.
-fn gain(rows: &[Row], row: &Row) -> Option<f64> {
+fn gain(rows: &[DemoRow], row: &DemoRow) -> Option<f64> {
     let spin = rate(rows, "spin", row.vcpus).filter(|&rate| rate > 0.0)?;
     (row.mode != "spin").then_some(row.ops_per_s / spin)
 }
 
-/// A way of waiting, in few characters.
-pub fn label(mode: &str, halt: &str, door: &str) -> String {
+/// How a row waits, halts and kicks, in few characters.
+pub fn label(mode: &str, halt: &str, transport: &str) -> String {
     match (mode, halt) {
         ("spin", _) => mode.to_string(),
-        (_, "userspace") => format!("{mode} user/{door}"),
-        _ => format!("{mode} {halt}/{door}"),
+        (_, "userspace") => format!("{mode} user/{transport}"),
+        _ => format!("{mode} {halt}/{transport}"),
     }
 }
 
-fn row_label(row: &Row) -> String {
-    label(row.mode, row.halt, row.door)
+fn row_label(row: &DemoRow) -> String {
+    label(row.mode, row.halt, row.transport)
 }
 
-fn overcommit(row: &Row) -> f64 {
+fn overcommit(row: &DemoRow) -> f64 {
     f64::from(row.vcpus) / row.host_cpus as f64
 }
 
 // Writing to a String does not fail; `let _` says that it was seen.
-fn table(out: &mut String, rows: &[Row]) {
+fn table(out: &mut String, rows: &[DemoRow]) {
     let _ = writeln!(
         out,
         "vCPUs   over  waiters             locks/s    gain     halts     kicks   CPU s  wait p50  wait p99"
@@ -96,7 +96,7 @@ fn time(micros: f64) -> String {
     }
 }
 
-fn chart(out: &mut String, rows: &[Row]) {
+fn chart(out: &mut String, rows: &[DemoRow]) {
     let most = rows.iter().map(|r| r.ops_per_s).fold(0.0, f64::max);
     if most <= 0.0 {
         return;
@@ -121,7 +121,7 @@ fn chart(out: &mut String, rows: &[Row]) {
 }
 
 /// What KVM counted, for the rows that halted in it.
-fn kvm_counts(out: &mut String, rows: &[Row]) {
+fn kvm_counts(out: &mut String, rows: &[DemoRow]) {
     let kernel: Vec<_> = rows
         .iter()
         .filter(|row| row.halt == "kernel" && row.mode != "spin")
@@ -133,15 +133,15 @@ fn kvm_counts(out: &mut String, rows: &[Row]) {
     let _ = writeln!(
         out,
         "\nas KVM counted (halts in the kernel)\n\
-         vCPUs  door        halts   wake-ups  polls won/tried    hypercalls  yields to/tried     asleep s"
+         vCPUs  transport     halts   wake-ups  polls won/tried    hypercalls  yields to/tried     asleep s"
     );
     for (row, stats) in kernel {
         let n = |name| stats.get(name).unwrap_or(0);
         let _ = writeln!(
             out,
-            "{:>5}  {:<7}  {:>8}  {:>9}  {:>15}  {:>12}  {:>15}  {:>11.2}",
+            "{:>5}  {:<9}  {:>8}  {:>9}  {:>15}  {:>12}  {:>15}  {:>11.2}",
             row.vcpus,
-            row.door,
+            row.transport,
             n("halt_exits"),
             n("halt_wakeup"),
             format!("{}/{}", n("halt_successful_poll"), n("halt_attempted_poll")),
@@ -171,7 +171,7 @@ fn bar(share: f64) -> String {
 }
 
 /// What the figures say, in words.
-fn verdict(out: &mut String, rows: &[Row]) {
+fn verdict(out: &mut String, rows: &[DemoRow]) {
     let Some(first) = rows.first() else { return };
     let _ = writeln!(
         out,
@@ -190,7 +190,7 @@ fn verdict(out: &mut String, rows: &[Row]) {
             .iter()
             .find(|r| r.mode == "spin" && r.vcpus == row.vcpus)
     {
-        let cpu = |r: &Row| r.cpu_seconds / (r.acquisitions.max(1) as f64) * 1e6;
+        let cpu = |r: &DemoRow| r.cpu_seconds / (r.acquisitions.max(1) as f64) * 1e6;
         let _ = writeln!(
             out,
             "Gained: at {} vCPUs ({:.1}x) halt and kick took the lock {gain:.1} times as often as \
@@ -207,11 +207,12 @@ fn verdict(out: &mut String, rows: &[Row]) {
 mod tests {
     use super::*;
 
-    fn row(mode: &'static str, vcpus: u32, ops_per_s: f64) -> Row {
-        Row {
+    fn row(mode: &'static str, vcpus: u32, ops_per_s: f64) -> DemoRow {
+        DemoRow {
             backend: "kvm",
             mode,
             halt: "userspace",
+            transport: "port",
             door: "port",
             vcpus,
             host_cpus: 2,

@@ -1,16 +1,17 @@
-//! The script guest as a state machine: the program of [`super::code`] for the
+//! The script guest as a state machine: the program of [`super::script_code`] for the
 //! hosted backend. It has no interrupts.
 
 use std::hint::spin_loop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use hypercall_abi::{Mode, RawHypercall};
 use vm_memory::{VolatileMemory as _, VolatileSlice};
 
 use super::{BOARD, op, record, result, script_page};
-use crate::memory::{self, GuestMemory, MemoryError, result_page};
-use crate::payload::program::{Leave, Program};
+use crate::backend::hosted::{Program, ProgramExit};
+use crate::memory::{self, GuestMemory, MemoryError};
+use crate::payload::image::result_page;
 
 /// One vCPU's run of its list.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl ScriptMachine {
     }
 
     /// One operation; none: it is done, and the next one's turn.
-    fn step(&mut self, interrupted: &AtomicBool) -> Result<Option<Leave>, MemoryError> {
+    fn step(&mut self, exit_request: &AtomicU8) -> Result<Option<ProgramExit>, MemoryError> {
         let (code, a) = (self.field(record::OP)?, self.field(record::A)?);
         let value = self.field(record::B)?.wrapping_add(self.round);
         let record = self.list + self.at * record::SIZE;
@@ -79,7 +80,7 @@ impl ScriptMachine {
                     cpl: self.cpl,
                 };
                 self.left = true;
-                return Ok(Some(Leave::Hypercall(call)));
+                return Ok(Some(ProgramExit::Hypercall(call)));
             }
             op::CALL => {
                 let slot = self.result_page + self.field(record::SLOT)?;
@@ -89,7 +90,7 @@ impl ScriptMachine {
             op::HALT if !self.left => {
                 self.bump(result::HALTS)?;
                 self.left = true;
-                return Ok(Some(Leave::Halt));
+                return Ok(Some(ProgramExit::Halt));
             }
             op::HALT => self.left = false,
             // SeqCst: an `xchg` of the machine code, which orders all before it
@@ -101,8 +102,8 @@ impl ScriptMachine {
                 while word(&board, a)?.load(Ordering::Acquire) < value {
                     spin_loop();
                     // Relaxed: the flag only says "return".
-                    if interrupted.load(Ordering::Relaxed) {
-                        return Ok(Some(Leave::Interrupted));
+                    if exit_request.load(Ordering::Relaxed) != 0 {
+                        return Ok(Some(ProgramExit::Interrupted));
                     }
                     std::thread::yield_now();
                 }
@@ -110,7 +111,7 @@ impl ScriptMachine {
             op::HALT_UNTIL => {
                 if word(&board, a)?.load(Ordering::Acquire) < value {
                     self.bump(result::HALTS)?;
-                    return Ok(Some(Leave::Halt));
+                    return Ok(Some(ProgramExit::Halt));
                 }
             }
             op::LOAD => {
@@ -125,7 +126,7 @@ impl ScriptMachine {
                     return Ok(None);
                 }
             }
-            _ => return Ok(Some(Leave::Exit(0))),
+            _ => return Ok(Some(ProgramExit::ExitPort(0))),
         }
         self.at += 1;
         Ok(None)
@@ -140,13 +141,13 @@ fn word<'a>(page: &'a VolatileSlice<'_, ()>, offset: u64) -> Result<&'a AtomicU6
 }
 
 impl Program for ScriptMachine {
-    fn run(&mut self, interrupted: &AtomicBool) -> Result<Leave, MemoryError> {
+    fn run(&mut self, exit_request: &AtomicU8) -> Result<ProgramExit, MemoryError> {
         loop {
             // Relaxed: as above.
-            if interrupted.load(Ordering::Relaxed) {
-                return Ok(Leave::Interrupted);
+            if exit_request.load(Ordering::Relaxed) != 0 {
+                return Ok(ProgramExit::Interrupted);
             }
-            if let Some(leave) = self.step(interrupted)? {
+            if let Some(leave) = self.step(exit_request)? {
                 return Ok(leave);
             }
         }

@@ -3,31 +3,26 @@
 
 use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
-use pv_lock_host::{ApicId, KickOutcome};
+use pv_lock_host::ApicId;
 use serde_json::{Value, json};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::control::{Request, Target};
-use crate::devices::Bus;
-use crate::hypercall::Kicks;
-use crate::stats::{KvmStats, StatsError, StatsFd};
-use crate::tell;
-use crate::vmm::VmHandle;
+use crate::stats::{KvmStats, StatsError};
+use crate::stderr;
+use crate::vm::{VmHandle, VmParts};
 
 /// All that an operator can ask of.
 #[derive(Clone, Debug)]
-pub(super) struct Guest(Rc<Parts>);
+pub(super) struct Operator(Rc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
     vm: VmHandle,
-    kicks: Kicks,
-    stats: Vec<StatsFd>,
-    bus: Arc<Bus>,
+    parts: VmParts,
     started: Instant,
 }
 
@@ -41,26 +36,17 @@ const LINE: &[&str] = &[
     "directed_yield_successful",
 ];
 
-impl Guest {
-    pub(super) fn new(
-        vm: VmHandle,
-        kicks: Kicks,
-        stats: Vec<StatsFd>,
-        bus: Arc<Bus>,
-        started: Instant,
-    ) -> Self {
-        Self(Rc::new(Parts {
-            vm,
-            kicks,
-            stats,
-            bus,
-            started,
-        }))
+impl Operator {
+    pub(super) fn new(vm: VmHandle, parts: VmParts, started: Instant) -> Self {
+        Self(Rc::new(Parts { vm, parts, started }))
     }
 
     /// KVM's counts, summed over the vCPUs.
     pub(super) fn kvm_stats(&self) -> Result<KvmStats, StatsError> {
-        KvmStats::of_vcpus(&self.0.stats)
+        match &self.0.parts.stats {
+            Some(stats) => stats.sums(),
+            None => Ok(KvmStats::default()),
+        }
     }
 
     /// All in one line.
@@ -70,27 +56,22 @@ impl Guest {
         for (name, value) in LINE.iter().filter_map(|name| Some((name, kvm.get(name)?))) {
             line.push_str(&format!(", {name} {value}"));
         }
-        line.push_str(&format!(", unclaimed {}", self.0.bus.unclaimed_accesses()));
+        line.push_str(&format!(
+            ", unclaimed {}",
+            self.0.parts.bus.unclaimed_accesses()
+        ));
         line
-    }
-
-    /// Kicks a vCPU; whether there is one.
-    fn kick(&self, id: u32) -> bool {
-        match &self.0.kicks {
-            Kicks::Userspace(kicker) => kicker.kick(ApicId(id)) != KickOutcome::NoSuchVcpu,
-            Kicks::Kernel(signals) => signals.kick(ApicId(id)),
-        }
     }
 }
 
-impl Target for Guest {
+impl Target for Operator {
     fn handle(&mut self, request: Request) -> Result<Value, String> {
-        let parts = &self.0;
+        let Parts { vm, parts, started } = &*self.0;
         match request {
             Request::Status => {
-                let uptime = u64::try_from(parts.started.elapsed().as_millis());
+                let uptime = u64::try_from(started.elapsed().as_millis());
                 Ok(json!({
-                    "vcpus": parts.vm.states(),
+                    "vcpus": vm.states(),
                     "uptime_ms": uptime.unwrap_or(u64::MAX),
                 }))
             }
@@ -98,17 +79,20 @@ impl Target for Guest {
                 let kvm = self.kvm_stats().map_err(|e| e.to_string())?;
                 Ok(json!({ "kvm": kvm, "unclaimed": parts.bus.unclaimed_accesses() }))
             }
-            Request::Pause => match parts.vm.pause() {
+            Request::Pause => match vm.pause() {
                 Ok(()) => Ok(json!({})),
-                Err(index) => Err(format!("vCPU {index} did not pause within a second")),
+                Err(e) => Err(e.to_string()),
             },
             Request::Resume => {
-                parts.vm.resume();
+                vm.resume();
                 Ok(json!({}))
             }
-            Request::Kick { apic_id } => Ok(json!({ "delivered": self.kick(apic_id) })),
+            Request::Kick { apic_id } => {
+                let delivered = parts.kicks.kick(ApicId(apic_id));
+                Ok(json!({ "delivered": delivered }))
+            }
             Request::Stop => {
-                parts.vm.ask_to_stop();
+                vm.ask_to_stop();
                 Ok(json!({}))
             }
         }
@@ -119,7 +103,7 @@ impl Target for Guest {
 #[derive(Debug)]
 pub(super) struct StatsOnSignal {
     pub(super) request: &'static EventFd,
-    pub(super) guest: Guest,
+    pub(super) operator: Operator,
 }
 
 impl MutEventSubscriber for StatsOnSignal {
@@ -130,7 +114,7 @@ impl MutEventSubscriber for StatsOnSignal {
 
     fn process(&mut self, events: Events, _ops: &mut EventOps) {
         if events.fd() == self.request.as_raw_fd() && self.request.read().is_ok() {
-            tell::line(self.guest.stats_line());
+            stderr::message(self.operator.stats_line());
         }
     }
 }

@@ -1,21 +1,22 @@
 //! The lock program as a state machine: the hosted backend's guest.
 //!
-//! It is the program of [`super::code`], step by step, on the same pages of
+//! It is the program of [`super::lock_code`], step by step, on the same pages of
 //! guest memory, at the host's native speed. Where the machine code leaves the
 //! guest (HLT, a hypercall, the exit port), its `run` returns, and the
 //! next call goes on behind that instruction.
 
 use std::hint::{black_box, spin_loop};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 use hypercall_abi::{KVM_HC_KICK_CPU, Mode, RawHypercall};
 use vm_memory::{VolatileMemory as _, VolatileSlice};
 
+use super::image::PARAM_PAGE;
 use super::layout::{lock, mode, param, result, waiter};
-use super::program::{Leave, Program};
-use crate::memory::{self, GuestMemory, MemoryError, PARAM_PAGE};
+use crate::backend::hosted::{Program, ProgramExit};
+use crate::memory::{self, GuestMemory, MemoryError};
 
 /// Where the program stands between two calls of `run`.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +64,8 @@ fn bump(page: &VolatileSlice<'_, ()>, offset: u64) -> Result<()> {
 }
 
 /// KVM_HC_KICK_CPU(0, APIC ID), from a kernel in 64-bit mode.
-fn kick(apic_id: u64) -> Leave {
-    Leave::Hypercall(RawHypercall {
+fn kick(apic_id: u64) -> ProgramExit {
+    ProgramExit::Hypercall(RawHypercall {
         nr: KVM_HC_KICK_CPU,
         args: [0, apic_id, 0, 0],
         mode: Mode::Bits64,
@@ -81,7 +82,7 @@ fn work(rounds: u64) {
 
 impl Program for LockMachine {
     /// The flag is looked at wherever the program could stay for long.
-    fn run(&mut self, interrupted: &AtomicBool) -> Result<Leave> {
+    fn run(&mut self, exit_request: &AtomicU8) -> Result<ProgramExit> {
         let memory = Arc::clone(&self.memory);
         let param = memory::slice(&memory, PARAM_PAGE, 0x1000)?;
         // Relaxed, here and below, for words the host wrote before the start.
@@ -96,10 +97,10 @@ impl Program for LockMachine {
         };
         loop {
             // Relaxed: the flag only says "return"; what for is read elsewhere.
-            if interrupted.load(Ordering::Relaxed) {
-                return Ok(Leave::Interrupted);
+            if exit_request.load(Ordering::Relaxed) != 0 {
+                return Ok(ProgramExit::Interrupted);
             }
-            let (next, leave) = self.step(&pages, interrupted)?;
+            let (next, leave) = self.step(&pages, exit_request)?;
             self.at = next;
             if let Some(leave) = leave {
                 return Ok(leave);
@@ -135,7 +136,7 @@ impl LockMachine {
         u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn step(&self, p: &Pages<'_>, interrupted: &AtomicBool) -> Result<(At, Option<Leave>)> {
+    fn step(&self, p: &Pages<'_>, exit_request: &AtomicU8) -> Result<(At, Option<ProgramExit>)> {
         // Relaxed: parameters do not change but for STOP, which orders nothing.
         let read = |offset| Ok::<_, MemoryError>(word(&p.param, offset)?.load(Ordering::Relaxed));
         let serving = word(&p.lock, lock::SERVING)?;
@@ -162,7 +163,7 @@ impl LockMachine {
                     if serving.load(Ordering::Acquire) == ticket {
                         return self.critical(p, ticket, since);
                     }
-                    if interrupted.load(Ordering::Relaxed) {
+                    if exit_request.load(Ordering::Relaxed) != 0 {
                         return Ok((At::Spin { ticket, since }, None));
                     }
                     rounds = rounds.saturating_sub(1);
@@ -191,7 +192,7 @@ impl LockMachine {
                 self.book(p, waited)
             }
             At::Calibrate => self.calibrate(p),
-            At::Off => Ok((At::Off, Some(Leave::Halt))),
+            At::Off => Ok((At::Off, Some(ProgramExit::Halt))),
         }
     }
 
@@ -200,7 +201,12 @@ impl LockMachine {
         Ok((ticket & mask) * waiter::SIZE)
     }
 
-    fn slow_path(&self, p: &Pages<'_>, ticket: u64, since: u64) -> Result<(At, Option<Leave>)> {
+    fn slow_path(
+        &self,
+        p: &Pages<'_>,
+        ticket: u64,
+        since: u64,
+    ) -> Result<(At, Option<ProgramExit>)> {
         let entry = self.entry(p, ticket)?;
         let own = word(&p.result, result::APIC_ID)?.load(Ordering::Relaxed);
         // Relaxed: published by the swap below, read by the unlocker after it
@@ -214,10 +220,10 @@ impl LockMachine {
             return self.critical(p, ticket, since);
         }
         bump(&p.result, result::HALTS)?;
-        Ok((At::Halted { ticket, since }, Some(Leave::Halt)))
+        Ok((At::Halted { ticket, since }, Some(ProgramExit::Halt)))
     }
 
-    fn spin_on(&self, p: &Pages<'_>, ticket: u64, since: u64) -> Result<(At, Option<Leave>)> {
+    fn spin_on(&self, p: &Pages<'_>, ticket: u64, since: u64) -> Result<(At, Option<ProgramExit>)> {
         if word(&p.param, param::STOP)?.load(Ordering::Relaxed) != 0 {
             return self.off(p);
         }
@@ -232,7 +238,12 @@ impl LockMachine {
     }
 
     /// The critical section and the unlock.
-    fn critical(&self, p: &Pages<'_>, ticket: u64, since: u64) -> Result<(At, Option<Leave>)> {
+    fn critical(
+        &self,
+        p: &Pages<'_>,
+        ticket: u64,
+        since: u64,
+    ) -> Result<(At, Option<ProgramExit>)> {
         let waited = self.now().saturating_sub(since);
         let own = word(&p.result, result::APIC_ID)?.load(Ordering::Relaxed) + 1;
         // Relaxed: under the lock; SERVING publishes all of it.
@@ -264,7 +275,7 @@ impl LockMachine {
         self.book(p, waited)
     }
 
-    fn book(&self, p: &Pages<'_>, waited: u64) -> Result<(At, Option<Leave>)> {
+    fn book(&self, p: &Pages<'_>, waited: u64) -> Result<(At, Option<ProgramExit>)> {
         bump(&p.result, result::ACQUISITIONS)?;
         bump(
             &p.result,
@@ -274,7 +285,7 @@ impl LockMachine {
         Ok((At::Round, None))
     }
 
-    fn calibrate(&self, p: &Pages<'_>) -> Result<(At, Option<Leave>)> {
+    fn calibrate(&self, p: &Pages<'_>) -> Result<(At, Option<ProgramExit>)> {
         let serving = word(&p.lock, lock::SERVING)?;
         let since = self.now();
         for _ in 0..word(&p.param, param::THRESHOLD)?.load(Ordering::Relaxed) {
@@ -288,8 +299,8 @@ impl LockMachine {
         self.off(p)
     }
 
-    fn off(&self, p: &Pages<'_>) -> Result<(At, Option<Leave>)> {
+    fn off(&self, p: &Pages<'_>) -> Result<(At, Option<ProgramExit>)> {
         word(&p.result, result::DONE)?.store(1, Ordering::Relaxed);
-        Ok((At::Off, Some(Leave::Exit(0))))
+        Ok((At::Off, Some(ProgramExit::ExitPort(0))))
     }
 }

@@ -2,11 +2,13 @@
 
 use kvm_bindings::kvm_dtable;
 
-use super::case::{Code, UPPER};
-use crate::backend::kvm::{KvmVcpu, ioctl};
-use crate::backend::{BackendError, state};
-use crate::memory::{self, CODE, GuestMemory, MemoryError, PAGE_TABLES, PARAM_PAGE, result_page};
-use crate::payload::script::{Op, VECTOR, code, script_page};
+use super::case::{CodeKind, UPPER};
+use crate::backend::kvm::KvmVcpu;
+use crate::backend::x86::{CR0_NE, CR0_PE};
+use crate::backend::{BackendError, ioctl};
+use crate::memory::{self, GuestMemory, MemoryError, PAGE_TABLES};
+use crate::payload::image::{self, CODE, PARAM_PAGE, result_page};
+use crate::payload::script::{Op, VECTOR, script_code, script_page};
 
 /// Null, 64-bit code at 0x08 and data at 0x10, as the vCPUs' selectors have it.
 const GDT: u64 = PARAM_PAGE;
@@ -20,20 +22,18 @@ const GATE: u64 = 0x8e00_0000_0000 | (0x08 << 16);
 const PAGE_USER: u64 = 1 << 2;
 const RPL_USER: u16 = 3;
 const IOPL_USER: u64 = 3 << 12;
-/// "The processor is in protected mode without paging."
-const CR0_FLAT: u64 = 0x21;
 
 /// What the guest finds in memory beside its code: the descriptor tables, and
 /// pages that CPL 3 may touch.
-pub fn prepare(memory: &GuestMemory, code: Code) -> Result<(), MemoryError> {
+pub fn prepare(memory: &GuestMemory, code: CodeKind) -> Result<(), MemoryError> {
     for (i, entry) in (0u64..).zip(GDT_ENTRIES) {
         memory::write_word(memory, GDT + 8 * i, entry)?;
     }
-    let handler = CODE + code::interrupt_handler();
+    let handler = CODE + script_code::interrupt_handler();
     // Offset 15:0, selector and type, offset 31:16; the upper half is zero.
     let low = (handler & 0xffff) | GATE | ((handler & 0xffff_0000) << 32);
     memory::write_word(memory, IDT + IDT_ENTRY * u64::from(VECTOR), low)?;
-    if code == Code::User64 {
+    if code == CodeKind::User64 {
         // PML4, PDPT, PD: whatever is present.
         for at in (PAGE_TABLES..PAGE_TABLES + 0x3000).step_by(8) {
             let entry = memory::read_word(memory, at)?;
@@ -49,17 +49,11 @@ pub fn prepare(memory: &GuestMemory, code: Code) -> Result<(), MemoryError> {
 pub fn set(
     vcpu: &KvmVcpu,
     index: u32,
-    code: Code,
+    code: CodeKind,
     ops: &[Op],
-    transport: u64,
+    issue: u64,
 ) -> Result<(), BackendError> {
-    state::long_mode(
-        vcpu,
-        PAGE_TABLES,
-        CODE,
-        result_page(index),
-        script_page(index),
-    )?;
+    image::set_registers(vcpu, index, script_page(index))?;
     let fd = vcpu.fd();
     let mut sregs = fd.get_sregs().map_err(ioctl("KVM_GET_SREGS"))?;
     let table = |base, entries: u64, size: u64| kvm_dtable {
@@ -71,8 +65,8 @@ pub fn set(
     sregs.idt = table(IDT, u64::from(VECTOR) + 1, IDT_ENTRY);
     let mut regs = fd.get_regs().map_err(ioctl("KVM_GET_REGS"))?;
     match code {
-        Code::Kernel64 => {}
-        Code::User64 => {
+        CodeKind::Kernel64 => {}
+        CodeKind::User64 => {
             for segment in [
                 &mut sregs.cs,
                 &mut sregs.ss,
@@ -86,15 +80,15 @@ pub fn set(
             }
             regs.rflags |= IOPL_USER;
         }
-        Code::Kernel32 => {
+        CodeKind::Kernel32 => {
             (sregs.cs.l, sregs.cs.db) = (0, 1);
-            (sregs.cr0, sregs.cr4, sregs.efer) = (CR0_FLAT, 0, 0);
+            (sregs.cr0, sregs.cr4, sregs.efer) = (CR0_PE | CR0_NE, 0, 0);
             if let Some(&Op::Call { nr, args, .. }) = ops.first() {
                 regs.rax = nr | UPPER;
                 [regs.rbx, regs.rcx, regs.rdx, regs.rsi] = args.map(|arg| arg | UPPER);
             }
             regs.rdi = result_page(index) | UPPER;
-            regs.rbp = transport;
+            regs.rbp = issue;
         }
     }
     fd.set_sregs(&sregs).map_err(ioctl("KVM_SET_SREGS"))?;

@@ -1,4 +1,4 @@
-//! The script guest's machine code, under the rules of [`crate::payload::code`];
+//! The script guest's machine code, under the rules of [`crate::payload::lock_code`];
 //! `rdi` is the result page, `rsi` the list. There is a stack for the interrupt
 //! handler: the upper end of the result page.
 
@@ -13,8 +13,8 @@ use hypercall_abi::doorbell;
 
 use super::{BOARD, op, record, result};
 use crate::devices::EXIT_PORT;
-use crate::payload::code::code;
-use crate::payload::layout::transport;
+use crate::payload::layout::issue;
+use crate::payload::lock_code::code;
 
 // Registers that live throughout:
 //   rdi result page   rbp the record      r10 the list
@@ -68,7 +68,7 @@ global_asm!(
     "   mov  rcx, [rbp + {C}]",
     "   mov  rdx, [rbp + {D}]",
     "   mov  rsi, [rbp + {E}]",
-    "   cmp  qword ptr [rbp + {TRANSPORT}], {VMCALL}",
+    "   cmp  qword ptr [rbp + {ISSUE}], {VMCALL}",
     "   je   .Lscript_vmcall",
     "   ja   .Lscript_vmmcall",
     "   out  {DOORBELL}, eax",
@@ -157,7 +157,7 @@ global_asm!(
     D = const record::D,
     E = const record::E,
     SLOT = const record::SLOT,
-    TRANSPORT = const record::TRANSPORT,
+    ISSUE = const record::ISSUE,
     CALL = const op::CALL,
     HALT = const op::HALT,
     HALT_INTERRUPTS = const op::HALT_INTERRUPTS,
@@ -170,7 +170,7 @@ global_asm!(
     HALTS = const result::HALTS,
     CLOBBERED = const result::CLOBBERED,
     INTERRUPTS = const result::INTERRUPTS,
-    VMCALL = const transport::VMCALL,
+    VMCALL = const issue::VMCALL,
     DOORBELL = const doorbell::PORT,
     EXIT_PORT = const EXIT_PORT,
 );
@@ -203,7 +203,7 @@ global_asm!(
     "vmm_reference_call32_end:",
     ".code64",
     ".popsection",
-    VMCALL = const transport::VMCALL,
+    VMCALL = const issue::VMCALL,
     DOORBELL = const doorbell::PORT,
     SLOT = const super::slot(0),
     EXIT_PORT = const EXIT_PORT,

@@ -4,13 +4,14 @@ mod topology;
 
 use cpuid_features::kvm::{read, verify, write};
 use cpuid_features::{
-    HaltService, KickService, KvmFeatures, NegotiateError, Negotiated, Selection, VmmSupport,
+    Bit, HaltService, KickService, KvmFeatures, NegotiateError, Negotiated, Selection, VmmSupport,
     negotiate,
 };
 use kvm_bindings::CpuId;
 use kvm_ioctls::Kvm;
 
-use crate::way::{DoorKind, Halt, Way};
+use crate::halt_mode::HaltMode;
+use crate::transport::HaltKick;
 
 const LEAF_BASIC: u32 = 0x1;
 const LEAF_TOPOLOGY: u32 = 0xb;
@@ -38,42 +39,27 @@ pub enum CpuidError {
     NotKept(cpuid_features::kvm::Verified),
 }
 
-/// What this VMM does for guests that halt in userspace, on `vcpus` vCPUs.
-pub fn userspace_halts(vcpus: u32) -> VmmSupport {
+/// What this VMM does for a guest of `vcpus` vCPUs that halt and are kicked like
+/// this, as far as its features depend on it.
+pub fn support(halt_kick: HaltKick, vcpus: u32) -> VmmSupport {
+    // A kick that comes to this process is served here, whatever KVM reports;
+    // where KVM halts the vCPUs it is passed on to KVM.
+    let (kicks, implements) = match halt_kick.kicks_come_here() {
+        true => (KickService::Userspace, KvmFeatures::PV_UNHALT),
+        false => (KickService::Kernel, KvmFeatures::empty()),
+    };
     VmmSupport {
-        halts: HaltService::Userspace,
-        kicks: KickService::Userspace,
+        halts: match halt_kick.halt {
+            HaltMode::Userspace => HaltService::Userspace,
+            HaltMode::Kernel => HaltService::Kernel,
+        },
+        kicks,
         hlt_exits: true,
         exit_hypercall: false,
         msi_ext_dest_id: false,
         migration_control: false,
         vcpus,
-        // The kick is served here, whatever KVM reports.
-        implements: KvmFeatures::PV_UNHALT,
-    }
-}
-
-/// What this VMM does for guests that halt in KVM and whose hypercalls KVM
-/// serves.
-pub fn kernel_halts(vcpus: u32) -> VmmSupport {
-    VmmSupport {
-        halts: HaltService::Kernel,
-        kicks: KickService::Kernel,
-        implements: KvmFeatures::empty(),
-        ..userspace_halts(vcpus)
-    }
-}
-
-/// What this VMM does for guests that halt and kick by `way`.
-pub fn support(way: Way, vcpus: u32) -> VmmSupport {
-    match (way.halt, way.door) {
-        (Halt::Userspace, _) => userspace_halts(vcpus),
-        (Halt::Kernel, DoorKind::Kvm(_)) => kernel_halts(vcpus),
-        // KVM halts, and the kick comes to us, who pass it on to KVM.
-        (Halt::Kernel, _) => VmmSupport {
-            halts: HaltService::Kernel,
-            ..userspace_halts(vcpus)
-        },
+        implements,
     }
 }
 
@@ -132,6 +118,20 @@ pub fn for_smp_vcpu(
         CpuId::from_entries(&entries).map_err(|_| CpuidError::TooMany(entries.len()))?;
     write(&mut cpuid, offered).map_err(CpuidError::Write)?;
     Ok(cpuid)
+}
+
+/// What `--pv` changed, one sentence a bit: the bits that `want` names, and those
+/// whose decision is another one than without it.
+pub fn effects(negotiated: &Negotiated, want: &Selection, without: &Negotiated) -> Vec<String> {
+    let named = |bit: Bit| match bit {
+        Bit::Feature(bit) => (want.on | want.off).contains(bit),
+        Bit::Hint(bit) => (want.hints_on | want.hints_off).contains(bit),
+    };
+    let decisions = negotiated.decisions().iter();
+    decisions
+        .filter(|decision| named(decision.bit) || !without.decisions().contains(decision))
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// Whether the vCPU got what its guest was offered: KVM_SET_CPUID2 succeeds and

@@ -1,0 +1,62 @@
+//! Why a vCPU can't go on.
+
+use crate::memory::MemoryError;
+
+/// Why a vCPU can't go on: one line for the person who runs the VMM.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// An ioctl failed.
+    #[error("{op}: {source}")]
+    Ioctl {
+        /// The ioctl's name.
+        op: &'static str,
+        /// The error that KVM returned.
+        source: vmm_sys_util::errno::Error,
+    },
+    /// KVM_EXIT_INTERNAL_ERROR: KVM met what it can't run.
+    #[error("KVM internal error, suberror {suberror} ({meaning}), guest rip {rip:#x}")]
+    Internal {
+        /// `kvm_run.internal.suberror`.
+        suberror: u32,
+        /// Its meaning, by the kernel's API documentation.
+        meaning: &'static str,
+        /// Where the guest was.
+        rip: u64,
+    },
+    /// KVM_EXIT_FAIL_ENTRY.
+    #[error(
+        "the processor refused to enter the guest, hardware reason {reason:#x}, guest rip {rip:#x}"
+    )]
+    FailEntry {
+        /// The processor vendor's code.
+        reason: u64,
+        /// Where the guest was.
+        rip: u64,
+    },
+    /// An exit that this VMM did not ask for.
+    #[error("unexpected KVM exit {exit}, guest rip {rip:#x}")]
+    Unexpected {
+        /// As kvm-ioctls names it.
+        exit: String,
+        /// Where the guest was.
+        rip: u64,
+    },
+    /// The VMM's own code on the vCPU's thread panicked: a bug, but one that
+    /// must end the VM and not leave it without a vCPU.
+    #[error("a panic on the vCPU's thread (its message is above)")]
+    Panicked,
+    /// `kvm_run` could not be mapped a second time.
+    #[error("can't map kvm_run: {0}")]
+    MapRun(std::io::Error),
+    /// This guest exists as machine code only.
+    #[error("this guest can't run on the hosted backend")]
+    NotHosted,
+    /// The guest's memory ends before what is looked for.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+/// For `map_err`: the error of the ioctl with this name.
+pub fn ioctl(op: &'static str) -> impl FnOnce(vmm_sys_util::errno::Error) -> BackendError {
+    move |source| BackendError::Ioctl { op, source }
+}

@@ -1,0 +1,60 @@
+//! How the kicks of one VM are delivered. The one place where it matters who
+//! halts its vCPUs.
+
+use pv_lock_host::{ApicId, KickOutcome, Kicker, VcpuParker};
+
+use crate::backend::BackendError;
+use crate::irqchip::KernelSignals;
+
+/// Delivers the kicks and interrupts of one VM.
+#[derive(Clone, Debug)]
+pub struct Kicks {
+    scheduler: Kicker,
+    /// There if KVM halts the vCPUs: it is KVM then that has to wake them.
+    kvm: Option<KernelSignals>,
+}
+
+impl Kicks {
+    /// For vCPUs of this scheduler; `kvm` if they halt in KVM.
+    pub fn new(scheduler: Kicker, kvm: Option<KernelSignals>) -> Self {
+        Self { scheduler, kvm }
+    }
+
+    /// Kicks one vCPU from outside of the guest. Whether there is one with this
+    /// APIC ID.
+    pub fn kick(&self, id: ApicId) -> bool {
+        match &self.kvm {
+            None => self.scheduler.kick(id) != KickOutcome::NoSuchVcpu,
+            Some(kvm) => kvm.kick(id),
+        }
+    }
+
+    /// Kicks one vCPU for the guest of another, whose thread this is and which
+    /// gives way to it: KVM follows a kick with a directed yield, for the woken
+    /// vCPU holds the lock by now and the kicker only thinks.
+    pub(crate) fn kick_by(&self, parker: &mut VcpuParker, id: ApicId) {
+        match &self.kvm {
+            // How the kicker gives way is a policy of the scheduler.
+            None => drop(parker.kick(id)),
+            // KVM does not say whether the vCPU slept.
+            Some(kvm) => {
+                if kvm.kick(id) {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+
+    /// Interrupts one vCPU: with this vector through KVM's interrupt
+    /// controllers; where there are none, its halt ends as for an interrupt.
+    /// Whether anybody took it.
+    ///
+    /// # Errors
+    /// KVM_SIGNAL_MSI failed.
+    pub fn interrupt(&self, id: ApicId, vector: u8) -> Result<bool, BackendError> {
+        match &self.kvm {
+            None => Ok(self.scheduler.notify(id) != KickOutcome::NoSuchVcpu),
+            Some(kvm) => kvm.interrupt(id, vector),
+        }
+    }
+}

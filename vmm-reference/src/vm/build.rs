@@ -1,0 +1,239 @@
+//! From a description to a VM that is ready to start. The only place where one
+//! is put together.
+
+use std::sync::Arc;
+
+use cpuid_features::Negotiated;
+use hypercall_abi::Enforcement;
+use kvm_ioctls::Cap;
+use pv_lock_host::{ApicId, HaltScheduler, VcpuParker};
+
+use super::error::system;
+use super::kvm_vm::KvmVm;
+use super::running::RunningVm;
+use super::spec::{Platform, VmSpec};
+use super::{VmError, pc};
+use crate::backend::hosted::HostedVcpu;
+use crate::backend::kvm::KvmVcpu;
+use crate::backend::{GuestImage, VcpuBackend};
+use crate::cpuid;
+use crate::devices::Bus;
+use crate::devices::serial::Com1;
+use crate::host::KvmHost;
+use crate::hypercall::Calls;
+use crate::irqchip::KernelSignals;
+use crate::kicks::Kicks;
+use crate::memory::GuestMemory;
+use crate::stats::VcpuStats;
+use crate::threads::VcpuThreads;
+use crate::transport::Transport;
+use crate::vcpu::Vcpu;
+
+/// A VM that is built and not started.
+#[derive(Debug)]
+pub struct Vm {
+    vcpus: Vcpus,
+    scheduler: Arc<HaltScheduler>,
+    threads: VcpuThreads,
+    parts: VmParts,
+}
+
+#[derive(Debug)]
+enum Vcpus {
+    Kvm(Vec<Vcpu<KvmVcpu>>),
+    Hosted(Vec<Vcpu<HostedVcpu>>),
+}
+
+/// What the owner of a VM keeps of it while it runs, and afterwards.
+#[derive(Debug)]
+pub struct VmParts {
+    /// Guest memory.
+    pub memory: Arc<GuestMemory>,
+    /// The features that the guest was offered, with a reason for each bit.
+    pub negotiated: Negotiated,
+    /// Kicks from the host.
+    pub kicks: Kicks,
+    /// The APIC IDs of its vCPUs, by index.
+    pub apic_ids: Vec<ApicId>,
+    /// Its devices.
+    pub bus: Arc<Bus>,
+    /// Its serial port, if it is a PC.
+    pub com1: Option<Com1>,
+    /// KVM's statistics of its vCPUs. None without KVM.
+    pub stats: Option<VcpuStats>,
+    /// Ticks of the guest's clock a second: of the TSC, or of the hosted
+    /// backend's nanoseconds.
+    pub clock_hz: u64,
+}
+
+/// Nanoseconds a second.
+const NANOS: u64 = 1_000_000_000;
+
+/// What becomes the vCPUs of a VM, and what is known once they exist.
+struct Backends<B> {
+    vcpus: Vec<B>,
+    signals: Option<KernelSignals>,
+    com1: Option<Com1>,
+    stats: Option<VcpuStats>,
+    clock_hz: u64,
+}
+
+impl Vm {
+    /// Builds a VM like this for `guest`: on KVM, or without a host on the hosted
+    /// backend.
+    ///
+    /// # Errors
+    /// The host can't give what the description says.
+    pub fn build(
+        spec: &VmSpec,
+        host: Option<&KvmHost>,
+        guest: &dyn GuestImage,
+    ) -> Result<Self, VmError> {
+        let negotiated = spec.negotiate(host)?;
+        match (host, spec.halt_kick.transport) {
+            (Some(host), Transport::Port | Transport::Xen | Transport::Kvm) => {
+                let backends = on_kvm(spec, host, guest, &negotiated)?;
+                assemble(spec, guest, negotiated, backends, Vcpus::Kvm)
+            }
+            (None, Transport::Hosted) => {
+                let backends = hosted(spec, guest)?;
+                assemble(spec, guest, negotiated, backends, Vcpus::Hosted)
+            }
+            _ => Err(VmError::HostedTransport),
+        }
+    }
+
+    /// Starts its vCPUs.
+    ///
+    /// # Errors
+    /// The system refused a thread or an event; none of its threads is left.
+    pub fn start(self) -> Result<(RunningVm, VmParts), VmError> {
+        let running = match self.vcpus {
+            Vcpus::Kvm(vcpus) => RunningVm::start(vcpus, self.scheduler, self.threads),
+            Vcpus::Hosted(vcpus) => RunningVm::start(vcpus, self.scheduler, self.threads),
+        }?;
+        Ok((running, self.parts))
+    }
+
+    /// Its parts, before it is started.
+    pub fn parts(&self) -> &VmParts {
+        &self.parts
+    }
+
+    /// Its vCPUs of KVM, for whoever runs them by hand instead of starting it.
+    /// None on the hosted backend.
+    pub fn into_kvm_vcpus(self) -> Vec<KvmVcpu> {
+        match self.vcpus {
+            Vcpus::Kvm(vcpus) => vcpus.into_iter().map(Vcpu::into_backend).collect(),
+            Vcpus::Hosted(_) => Vec::new(),
+        }
+    }
+}
+
+/// KVM's part of the VM. The order is KVM's: interrupt controllers before vCPUs,
+/// a vCPU's CPUID before its MSRs and registers.
+fn on_kvm(
+    spec: &VmSpec,
+    host: &KvmHost,
+    guest: &dyn GuestImage,
+    negotiated: &Negotiated,
+) -> Result<Backends<KvmVcpu>, VmError> {
+    let vm = KvmVm::new(&host.kvm, Arc::clone(guest.memory()), spec)?;
+    let com1 = match &spec.platform {
+        Platform::Bare => None,
+        Platform::Pc(output) => {
+            Some(Com1::new(output.clone()).map_err(system("make a serial port"))?)
+        }
+    };
+    if let Some(com1) = com1.as_ref().filter(|_| spec.kvm_irqchip()) {
+        pc::interrupts(vm.fd(), com1)?;
+    }
+    let tsc_deadline =
+        com1.is_some() && spec.kvm_irqchip() && host.kvm.check_extension(Cap::TscDeadlineTimer);
+    let mut vcpus = Vec::new();
+    let mut stats = VcpuStats::default();
+    for index in 0..spec.vcpus {
+        let cpuid = match &spec.platform {
+            Platform::Bare => cpuid::for_vcpu(&host.cpuid, negotiated, index)?,
+            Platform::Pc(_) => {
+                cpuid::for_smp_vcpu(&host.cpuid, negotiated, index, spec.vcpus, tsc_deadline)?
+            }
+        };
+        let vcpu = vm.vcpu(index, &cpuid)?;
+        if com1.is_some() {
+            pc::memory_types(vcpu.fd())?;
+            if spec.kvm_irqchip() {
+                pc::local_apic(vcpu.fd())?;
+            }
+        }
+        if index == 0 {
+            cpuid::check_kept(negotiated, &vcpu.cpuid()?)?;
+        }
+        guest.set_registers(&vcpu, index)?;
+        stats.add(vcpu.fd());
+        vcpus.push(vcpu);
+    }
+    Ok(Backends {
+        signals: vm.signals()?,
+        com1,
+        stats: Some(stats),
+        clock_hz: vcpus.first().and_then(KvmVcpu::tsc_hz).unwrap_or(NANOS),
+        vcpus,
+    })
+}
+
+fn hosted(spec: &VmSpec, guest: &dyn GuestImage) -> Result<Backends<HostedVcpu>, VmError> {
+    let programs = (0..spec.vcpus).map(|index| guest.program(index).map(HostedVcpu::new));
+    Ok(Backends {
+        vcpus: programs.collect::<Result<_, _>>()?,
+        signals: None,
+        com1: None,
+        stats: None,
+        clock_hz: NANOS,
+    })
+}
+
+/// What the VMs of all backends have in common: scheduler, kicks, hypercalls,
+/// devices.
+fn assemble<B: VcpuBackend>(
+    spec: &VmSpec,
+    guest: &dyn GuestImage,
+    negotiated: Negotiated,
+    backends: Backends<B>,
+    wrap: impl FnOnce(Vec<Vcpu<B>>) -> Vcpus,
+) -> Result<Vm, VmError> {
+    let apic_ids: Vec<ApicId> = (0..spec.vcpus).map(ApicId).collect();
+    let exit_requests = backends.vcpus.iter().map(VcpuBackend::exit_request);
+    let threads = VcpuThreads::new(exit_requests.collect());
+    let (scheduler, parkers) = spec
+        .policy
+        .scheduler(spec.halt_kick.halt, &apic_ids, &threads)
+        .map_err(VmError::Scheduler)?;
+    let kicks = Kicks::new(scheduler.kicker(), backends.signals);
+    let calls = Calls::new(kicks.clone(), &apic_ids).with_map_gpa_range(spec.map_gpa_range);
+    let enforcement = match spec.enforce_features {
+        true => Enforcement::Enforced(negotiated.features),
+        false => Enforcement::NotEnforced,
+    };
+    let bus = Arc::new(backends.com1.clone().map_or_else(Bus::default, Bus::pc));
+    let vcpu = |(backend, parker): (B, VcpuParker)| {
+        let (calls, bus) = (calls.clone(), Arc::clone(&bus));
+        Vcpu::new(backend, parker, calls, enforcement, bus)
+    };
+    let vcpus = backends.vcpus.into_iter().zip(parkers).map(vcpu).collect();
+    Ok(Vm {
+        vcpus: wrap(vcpus),
+        scheduler: Arc::new(scheduler),
+        threads,
+        parts: VmParts {
+            memory: Arc::clone(guest.memory()),
+            negotiated,
+            kicks,
+            apic_ids,
+            bus,
+            com1: backends.com1,
+            stats: backends.stats,
+            clock_hz: backends.clock_hz,
+        },
+    })
+}

@@ -1,0 +1,54 @@
+//! Why a VM could not be built, started, watched or stopped.
+
+use std::io;
+use std::time::Duration;
+
+use pv_lock_host::{BuildError, KvmKickError};
+
+use crate::backend::BackendError;
+use crate::cpuid::CpuidError;
+
+/// How long an ordered stop may take before a vCPU is given up.
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a VM could not be built, started, watched or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// The CPUID of its guest.
+    #[error(transparent)]
+    Cpuid(#[from] CpuidError),
+    /// KVM, or a vCPU of it.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// Kicks of vCPUs with APIC IDs beyond 254.
+    #[error(transparent)]
+    Kick(#[from] KvmKickError),
+    /// Its scheduler.
+    #[error("halt/kick scheduler: {0}")]
+    Scheduler(BuildError),
+    /// A hosted VM was described for KVM, or the other way round.
+    #[error("the hosted transport and the hosted backend go together")]
+    HostedTransport,
+    /// The system refused a thread, an event or a signal handler.
+    #[error("can't {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The error that the system returned.
+        source: io::Error,
+    },
+    /// The event loop failed.
+    #[error("event loop: {0}")]
+    Events(#[from] event_manager::Error),
+    /// A vCPU's thread does not come back.
+    #[error("vCPU {index} did not stop within {} s", STOP_LIMIT.as_secs())]
+    Stuck {
+        /// The vCPU's index.
+        index: usize,
+    },
+}
+
+/// For `map_err`: what the system refused.
+pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> VmError {
+    move |source| VmError::System { what, source }
+}

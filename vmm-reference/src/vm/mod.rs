@@ -1,0 +1,27 @@
+//! A virtual machine: described, built, started, watched and ended.
+//!
+//! ```text
+//!  VmSpec + KvmHost + GuestImage --Vm::build--> Vm --start--> RunningVm + VmParts
+//! ```
+//!
+//! Every VM of this program is built here, for whichever command:
+//!
+//! - [`VmSpec`]: what it is to be;
+//! - [`Vm`]: built, not started; [`VmParts`]: what its owner keeps of it;
+//! - [`RunningVm`]: its threads, and the event loop that watches them;
+//! - [`VmHandle`]: pauses, resumes and stops it from within that loop;
+//! - `kvm_vm`, `pc`: what KVM is asked for, and in which order.
+
+mod build;
+mod error;
+mod handle;
+mod kvm_vm;
+mod pc;
+mod running;
+mod spec;
+
+pub use build::{Vm, VmParts};
+pub use error::VmError;
+pub use handle::{NotPaused, VmHandle};
+pub use running::{RunningVm, Waited};
+pub use spec::{Platform, VmSpec};

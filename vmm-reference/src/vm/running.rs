@@ -1,0 +1,326 @@
+//! A VM's threads and the loop that watches them.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use event_manager::{
+    EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps as _,
+};
+use pv_lock_host::HaltScheduler;
+use rustix::fd::AsRawFd as _;
+use rustix::thread::Pid;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::VmError;
+use super::error::{STOP_LIMIT, system};
+use super::handle::{Bell, VmHandle};
+use crate::backend::{BackendError, VcpuBackend};
+use crate::signals;
+use crate::threads::{VcpuThread, VcpuThreads};
+use crate::vcpu::{Ended, Vcpu};
+
+/// Why a wait returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// Every vCPU has ended.
+    AllEnded,
+    /// At least one vCPU has ended.
+    Ended,
+    /// At least one vCPU failed.
+    Failed,
+    /// The deadline came.
+    Deadline,
+    /// A request to stop: SIGINT or SIGTERM to the process, or
+    /// [`VmHandle::ask_to_stop`] for this VM.
+    Interrupted,
+}
+
+/// What the loop watches for itself.
+#[derive(Debug)]
+struct Watch {
+    vcpu_ended: EventFd,
+    /// To this VM.
+    stop_request: Arc<EventFd>,
+    /// To the process: stays readable, for there may be other VMs.
+    stop_signal: &'static EventFd,
+    stop: Arc<AtomicBool>,
+}
+
+impl MutEventSubscriber for Watch {
+    fn init(&mut self, ops: &mut EventOps) {
+        for fd in [&self.vcpu_ended, &*self.stop_request, self.stop_signal] {
+            // All are valid and added once; should it fail all the same, the
+            // deadline still ends the wait.
+            let _ = ops.add(Events::new(fd, EventSet::IN));
+        }
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        // A vCPU's end only wakes the loop, which then looks for reports. An
+        // empty event reads as EAGAIN.
+        let _ = self.vcpu_ended.read();
+        let signalled = events.fd() == self.stop_signal.as_raw_fd();
+        if signalled {
+            // Once is enough; it would wake the loop for ever.
+            let _ = ops.remove(events);
+        }
+        if signalled || self.stop_request.read().is_ok() {
+            // Relaxed: set and read by the thread that runs the loop.
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The running threads of one VM. Dropping it stops them.
+pub struct RunningVm {
+    ended: Vec<Option<Ended>>,
+    reports: Receiver<(usize, Ended)>,
+    handle: VmHandle,
+    events: EventManager<Box<dyn MutEventSubscriber>>,
+    stop: Arc<AtomicBool>,
+    started: Instant,
+}
+
+impl fmt::Debug for RunningVm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningVm")
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a vCPU's thread needs beside its vCPU.
+#[derive(Clone)]
+struct Thread {
+    /// Held until all threads are there; whether to run at all.
+    gate: Arc<RwLock<bool>>,
+    ready: Sender<(usize, Pid)>,
+    report: Sender<(usize, Ended)>,
+    bell: Arc<Bell>,
+}
+
+impl Thread {
+    fn run<B: VcpuBackend>(self, index: usize, vcpu: Vcpu<B>, event: &EventFd) {
+        // The receiver is there until all have sent.
+        let _ = self.ready.send((index, rustix::thread::gettid()));
+        if !*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
+            return;
+        }
+        // Nothing of the vCPU is looked at after a panic: it is gone then, and
+        // its slot says so, whatever the end was.
+        let ended = catch_unwind(AssertUnwindSafe(|| vcpu.run(&*self.bell)))
+            .unwrap_or(Ended::Failed(BackendError::Panicked, None));
+        // The receiver is gone only when nobody asks any more.
+        let _ = self.report.send((index, ended));
+        self.bell.ring_ended(index);
+        let _ = event.write(1);
+    }
+}
+
+impl RunningVm {
+    /// Starts one thread a vCPU; none enters the guest before all are there. The
+    /// threads are those of the vCPUs.
+    ///
+    /// # Errors
+    /// The system refused a thread or an event; none of the threads is left.
+    pub fn start<B: VcpuBackend>(
+        vcpus: Vec<Vcpu<B>>,
+        scheduler: Arc<HaltScheduler>,
+        threads: VcpuThreads,
+    ) -> Result<Self, VmError> {
+        let stop_signal = signals::install().map_err(system("install signal handlers"))?;
+        let new_event = || EventFd::new(EFD_NONBLOCK).map_err(system("make an event"));
+        let (event, stop_request) = (new_event()?, Arc::new(new_event()?));
+        let mut events = EventManager::<Box<dyn MutEventSubscriber>>::new()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let copy = || event.try_clone().map_err(system("copy an event"));
+        events.add_subscriber(Box::new(Watch {
+            vcpu_ended: copy()?,
+            stop_request: Arc::clone(&stop_request),
+            stop_signal,
+            stop: Arc::clone(&stop),
+        }));
+        let bell = Arc::new(Bell::new(vcpus.len()));
+        let (ready, started) = channel();
+        let (report, reports) = channel();
+        let mut vm = Self {
+            ended: vcpus.iter().map(|_| None).collect(),
+            reports,
+            handle: VmHandle {
+                kicker: scheduler.kicker(),
+                scheduler,
+                threads,
+                bell: Arc::clone(&bell),
+                stop_request,
+            },
+            events,
+            stop,
+            started: Instant::now(),
+        };
+        let thread = Thread {
+            gate: Arc::new(RwLock::new(false)),
+            ready,
+            report,
+            bell,
+        };
+        let gate = Arc::clone(&thread.gate);
+        let mut open = gate.write().unwrap_or_else(PoisonError::into_inner);
+        let mut handles = Vec::with_capacity(vcpus.len());
+        for (index, vcpu) in vcpus.into_iter().enumerate() {
+            let thread = thread.clone();
+            let spawned = copy().and_then(|event| {
+                std::thread::Builder::new()
+                    .name(format!("vcpu{index}"))
+                    .spawn(move || thread.run(index, vcpu, &event))
+                    .map_err(system("start a vCPU thread"))
+            });
+            match spawned {
+                Ok(handle) => handles.push(handle),
+                Err(e) => {
+                    // The gate stays shut: those that are there return.
+                    drop(open);
+                    handles.into_iter().for_each(|handle| drop(handle.join()));
+                    vm.ended.clear();
+                    return Err(e);
+                }
+            }
+        }
+        vm.handle.threads.attach(in_order(handles, &started));
+        *open = true;
+        drop(open);
+        vm.started = Instant::now();
+        Ok(vm)
+    }
+
+    /// When the guest was let go.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// For those who pause, resume or stop the VM while its loop runs.
+    pub fn handle(&self) -> VmHandle {
+        self.handle.clone()
+    }
+
+    /// Adds a subscriber to the loop: it is called during a wait.
+    pub fn subscribe(&mut self, subscriber: Box<dyn MutEventSubscriber>) {
+        self.events.add_subscriber(subscriber);
+    }
+
+    /// Watches until every vCPU has ended, one failed, `deadline` or a request
+    /// to stop.
+    ///
+    /// # Errors
+    /// The event loop failed.
+    pub fn wait(&mut self, deadline: Instant) -> Result<Waited, VmError> {
+        self.wait_until(Some(deadline), |ended| {
+            if ended.iter().flatten().any(Ended::failed) {
+                Some(Waited::Failed)
+            } else {
+                let all = ended.iter().all(Option::is_some);
+                all.then_some(Waited::AllEnded)
+            }
+        })
+    }
+
+    /// Watches until any vCPU has ended or a request to stop: for a guest that
+    /// ends as a whole.
+    ///
+    /// # Errors
+    /// The event loop failed.
+    pub fn wait_first(&mut self) -> Result<Waited, VmError> {
+        self.wait_until(None, |ended| {
+            let any = ended.iter().any(Option::is_some);
+            any.then_some(Waited::Ended)
+        })
+    }
+
+    fn wait_until(
+        &mut self,
+        deadline: Option<Instant>,
+        done: impl Fn(&[Option<Ended>]) -> Option<Waited>,
+    ) -> Result<Waited, VmError> {
+        loop {
+            while let Ok((index, ended)) = self.reports.try_recv() {
+                self.book(index, ended);
+            }
+            if let Some(waited) = done(&self.ended) {
+                return Ok(waited);
+            }
+            // Relaxed: set by this thread, in the loop below.
+            if self.stop.swap(false, Ordering::Relaxed) {
+                return Ok(Waited::Interrupted);
+            }
+            let ms = match deadline {
+                None => -1,
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Ok(Waited::Deadline);
+                    }
+                    // Rounded up: a wait of 0 ms would spin through the last one.
+                    i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX)
+                }
+            };
+            self.events.run_with_timeout(ms)?;
+        }
+    }
+
+    fn book(&mut self, index: usize, ended: Ended) {
+        if let Some(slot) = self.ended.get_mut(index) {
+            *slot = Some(ended);
+        }
+    }
+
+    /// Stops what still runs and returns how each vCPU ended, by index. Bounded:
+    /// a thread that does not come back is an error, not a wait.
+    ///
+    /// # Errors
+    /// A vCPU did not stop in time; its thread is left behind.
+    pub fn stop(mut self) -> Result<Vec<Ended>, VmError> {
+        let stopped = self.stop_threads();
+        let ended = std::mem::take(&mut self.ended);
+        stopped.map(|()| ended.into_iter().flatten().collect())
+    }
+
+    fn stop_threads(&mut self) -> Result<(), VmError> {
+        self.handle.kicker.stop_all();
+        self.handle.threads.make_all_leave();
+        let limit = Instant::now() + STOP_LIMIT;
+        while let Some(index) = self.ended.iter().position(Option::is_none) {
+            let left = limit.saturating_duration_since(Instant::now());
+            match self.reports.recv_timeout(left) {
+                Ok((index, ended)) => self.book(index, ended),
+                Err(_) => return Err(VmError::Stuck { index }),
+            }
+        }
+        self.handle.threads.join();
+        Ok(())
+    }
+}
+
+impl Drop for RunningVm {
+    fn drop(&mut self) {
+        // After `stop` there is nothing left here: no second wait for a thread
+        // that did not come back to the first.
+        if self.ended.iter().any(Option::is_none) {
+            // Whoever drops it has an error to report already.
+            let _ = self.stop_threads();
+        }
+    }
+}
+
+/// The threads by index, when each has said its ID.
+fn in_order(handles: Vec<JoinHandle<()>>, ids: &Receiver<(usize, Pid)>) -> Vec<VcpuThread> {
+    let mut tids: Vec<_> = ids.iter().take(handles.len()).collect();
+    tids.sort_unstable_by_key(|&(index, _)| index);
+    let threads = handles.into_iter().zip(tids);
+    threads
+        .map(|(handle, (_, tid))| VcpuThread::new(handle, tid))
+        .collect()
+}

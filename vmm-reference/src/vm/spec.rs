@@ -1,0 +1,96 @@
+//! What a VM is to be.
+
+use cpuid_features::{KvmFeatures, Negotiated, Selection, VmmSupport};
+
+use crate::cpuid::{self, CpuidError};
+use crate::devices::output::Output;
+use crate::halt_mode::HaltMode;
+use crate::host::KvmHost;
+use crate::policy::Policy;
+use crate::transport::HaltKick;
+
+/// The hardware around the vCPUs.
+#[derive(Clone, Debug)]
+pub enum Platform {
+    /// Nothing but the exit port: for the embedded guests, which run with
+    /// interrupts off and do not look at their processors.
+    Bare,
+    /// A PC without disks, whose COM1 writes to this output.
+    Pc(Output),
+}
+
+/// What a VM is to be, but for its guest.
+#[derive(Clone, Debug)]
+pub struct VmSpec {
+    /// vCPUs; their APIC IDs are their indexes.
+    pub vcpus: u32,
+    /// How they halt and are kicked. With it, whether KVM has interrupt
+    /// controllers for them: it does exactly if it halts them.
+    pub halt_kick: HaltKick,
+    /// The scheduler's policies, where vCPUs halt in this process.
+    pub policy: Policy,
+    /// Paravirtual features by name, on and off.
+    pub pv: Selection,
+    /// A hypercall or an MSR whose feature the guest's CPUID does not show is
+    /// refused.
+    pub enforce_features: bool,
+    /// KVM_HC_MAP_GPA_RANGE is served by this process.
+    pub map_gpa_range: bool,
+    /// The hardware around the vCPUs.
+    pub platform: Platform,
+}
+
+impl VmSpec {
+    /// A VM for an embedded guest: the default policies and features, enforced,
+    /// and no hardware.
+    pub fn bare(vcpus: u32, halt_kick: HaltKick) -> Self {
+        Self {
+            vcpus,
+            halt_kick,
+            policy: Policy::default(),
+            pv: Selection::default(),
+            enforce_features: true,
+            map_gpa_range: false,
+            platform: Platform::Bare,
+        }
+    }
+
+    /// KVM's interrupt controllers are there.
+    pub(super) fn kvm_irqchip(&self) -> bool {
+        self.halt_kick.halt == HaltMode::Kernel
+    }
+
+    fn support(&self) -> VmmSupport {
+        VmmSupport {
+            exit_hypercall: self.map_gpa_range,
+            ..cpuid::support(self.halt_kick, self.vcpus)
+        }
+    }
+
+    /// What the guest is offered on this host, with a reason for each bit; without
+    /// a host, on the hosted backend.
+    ///
+    /// # Errors
+    /// A feature that was asked for can't be had.
+    pub fn negotiate(&self, host: Option<&KvmHost>) -> Result<Negotiated, CpuidError> {
+        let features = host.map_or(KvmFeatures::empty(), |host| host.features);
+        cpuid::offer(features, &self.support(), &self.pv)
+    }
+
+    /// What the selection of features changed, one sentence a bit: nothing if
+    /// nothing was selected.
+    ///
+    /// # Errors
+    /// A feature that was asked for can't be had.
+    pub fn effects_of_pv(&self, host: Option<&KvmHost>) -> Result<Vec<String>, CpuidError> {
+        if self.pv == Selection::default() {
+            return Ok(Vec::new());
+        }
+        let without = Self {
+            pv: Selection::default(),
+            ..self.clone()
+        };
+        let (negotiated, without) = (self.negotiate(host)?, without.negotiate(host)?);
+        Ok(cpuid::effects(&negotiated, &self.pv, &without))
+    }
+}
