@@ -5,6 +5,7 @@ use std::path::Path;
 use cpuid_features::KvmFeatures;
 use kvm_bindings::CpuId;
 use kvm_ioctls::Kvm;
+use serde::Serialize;
 
 use crate::cpuid::{self, CpuidError};
 
@@ -66,24 +67,45 @@ impl KvmHost {
     }
 }
 
-/// What virtualizes here, as far as a program can see: `vmx`, `svm`, `pvm` or
-/// `unknown`.
-pub fn vendor() -> &'static str {
-    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let has = |flag| {
-        flags
-            .lines()
-            .find(|line| line.starts_with("flags"))
-            .is_some_and(|line| line.split_ascii_whitespace().any(|f| f == flag))
-    };
-    if has("vmx") {
-        "vmx"
-    } else if has("svm") {
-        "svm"
-    } else if Path::new("/sys/module/kvm_pvm").exists() {
-        "pvm"
-    } else {
-        "unknown"
+/// What virtualizes here, as far as a program can see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Virtualization {
+    /// Intel's extensions.
+    Vmx,
+    /// AMD's extensions.
+    Svm,
+    /// The kernel's pagetable-based virtual machines: no extensions.
+    Pvm,
+    /// None of them can be seen.
+    Unknown,
+}
+
+impl Virtualization {
+    /// That of this host.
+    pub fn here() -> Self {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let flags = info.lines().find(|line| line.starts_with("flags"));
+        let has = |flag| flags.is_some_and(|f| f.split_ascii_whitespace().any(|f| f == flag));
+        if has("vmx") {
+            Self::Vmx
+        } else if has("svm") {
+            Self::Svm
+        } else if Path::new("/sys/module/kvm_pvm").exists() {
+            Self::Pvm
+        } else {
+            Self::Unknown
+        }
+    }
+
+    /// As in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vmx => "vmx",
+            Self::Svm => "svm",
+            Self::Pvm => "pvm",
+            Self::Unknown => "unknown",
+        }
     }
 }
 

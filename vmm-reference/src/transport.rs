@@ -36,14 +36,14 @@ impl Transport {
 /// A hypercall instruction, for the transports that use one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Instruction {
-    /// Intel's.
+    /// VMCALL, Intel's instruction.
     Vmcall,
-    /// AMD's.
+    /// VMMCALL, AMD's instruction.
     Vmmcall,
 }
 
 impl Instruction {
-    /// Its mnemonic.
+    /// `vmcall` or `vmmcall`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Vmcall => "vmcall",

@@ -36,7 +36,7 @@ fn a_triple_fault_is_told_with_registers() {
     assert_eq!(said.status, Some(1), "{said:?}");
     let begin = "vmm-reference: vCPU 0: triple fault";
     assert!(said.stderr.starts_with(begin), "{said:?}");
-    // On AMD they are lost before KVM tells, and that is told.
+    // On AMD they are lost before KVM reports the fault, and the message says so.
     let registers = said.stderr.contains("rcx    000000001234abcd");
     let lost = said.stderr.contains("KVM has reset its registers");
     assert!(registers || lost, "{said:?}");

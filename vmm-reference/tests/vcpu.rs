@@ -158,8 +158,8 @@ fn kick_self_then_halt_runs_on() {
 /// the kick ends its halt after the pause, and not before.
 #[test]
 fn a_kick_during_a_pause_ends_the_halt_after_it() {
-    struct Told(Sender<&'static str>);
-    impl PauseListener for Told {
+    struct Heard(Sender<&'static str>);
+    impl PauseListener for Heard {
         fn falls_asleep(&self) {
             self.0.send("asleep").expect("the test listens");
         }
@@ -176,9 +176,9 @@ fn a_kick_during_a_pause_ends_the_halt_after_it() {
         KvmFeatures::PV_UNHALT,
     );
     let (vcpu, kicker) = (f.vcpu, f.kicker);
-    let (told, hears) = channel();
+    let (heard, hears) = channel();
     kicker.pause_all();
-    let thread = thread::spawn(move || vcpu.run(&Told(told)));
+    let thread = thread::spawn(move || vcpu.run(&Heard(heard)));
     // Paused before it runs at all, ...
     assert_eq!(hears.recv_timeout(long), Ok("asleep"));
     kicker.resume_all();

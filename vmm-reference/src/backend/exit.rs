@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hypercall_abi::RawHypercall;
 
-use super::error::BackendError;
+use super::backend_error::BackendError;
 use super::exit_request::ExitRequest;
 use super::registers::Registers;
 use crate::devices::{Bus, BusEvent};
@@ -15,8 +15,8 @@ use crate::devices::{Bus, BusEvent};
 pub enum Exit {
     /// HLT; the instruction is done, RIP is behind it.
     Halt,
-    /// A hypercall, to be answered by [`VcpuBackend::set_result`]. By which
-    /// transport it came no longer matters.
+    /// A hypercall, to be answered by [`VcpuBackend::set_result`]. Its transport
+    /// no longer matters.
     Hypercall(RawHypercall),
     /// A device asks something of the VMM.
     Bus(BusEvent),

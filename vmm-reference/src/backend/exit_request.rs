@@ -34,7 +34,7 @@ use rustix::fd::AsRawFd as _;
 use rustix::fd::BorrowedFd;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::error::BackendError;
+use super::backend_error::BackendError;
 
 /// `immediate_exit` lies in the first page; the rest of `kvm_run` is not mapped.
 const PAGE: usize = 4096;

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::error::BackendError;
+use super::backend_error::BackendError;
 use super::hosted::Program;
 use super::kvm::KvmVcpu;
 use crate::memory::GuestMemory;

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU8;
 
 use hypercall_abi::RawHypercall;
 
-use super::error::BackendError;
+use super::backend_error::BackendError;
 use super::exit::{Exit, VcpuBackend};
 use super::exit_request::ExitRequest;
 use crate::devices::{Bus, BusEvent};

@@ -16,7 +16,7 @@ use kvm_bindings::{
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
-use super::error::{BackendError, ioctl};
+use super::backend_error::{BackendError, ioctl};
 use super::exit::{Exit, VcpuBackend};
 use super::exit_request::ExitRequest;
 use super::registers::Registers;
@@ -47,10 +47,10 @@ pub fn map_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), BackendError> {
     Ok(())
 }
 
-/// Where the answer to a hypercall goes, by how it came.
+/// Where the answer to a hypercall goes, by its transport.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    /// It came by the doorbell: into RAX, by the synced registers.
+    /// The doorbell: into RAX, by the synced registers.
     Rax,
     /// KVM_EXIT_XEN: into that exit's part of `kvm_run`.
     Xen,

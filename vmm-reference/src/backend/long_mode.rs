@@ -2,7 +2,7 @@
 
 use kvm_bindings::{KVM_MP_STATE_RUNNABLE, kvm_mp_state, kvm_regs, kvm_segment};
 
-use super::error::{BackendError, ioctl};
+use super::backend_error::{BackendError, ioctl};
 use super::kvm::KvmVcpu;
 use super::x86::{CR0_NE, CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME, RFLAGS_RESERVED};
 

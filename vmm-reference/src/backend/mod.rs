@@ -11,7 +11,7 @@
 //!   state of the embedded guests;
 //! - [`registers`]: what a vCPU was doing when it failed.
 
-mod error;
+mod backend_error;
 mod exit;
 mod exit_request;
 mod guest_image;
@@ -22,7 +22,7 @@ pub mod registers;
 pub(crate) mod x86;
 pub mod xen;
 
-pub use error::{BackendError, ioctl};
+pub use backend_error::{BackendError, ioctl};
 pub use exit::{Exit, VcpuBackend};
 pub use exit_request::ExitRequest;
 pub use guest_image::GuestImage;

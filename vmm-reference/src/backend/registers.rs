@@ -20,7 +20,7 @@ const RESET_CS: u16 = 0xf000;
 impl Registers {
     /// They are those of a processor that was just reset. After a triple fault
     /// on AMD they always are: SVM leaves them undefined, so KVM resets the vCPU
-    /// before it tells.
+    /// before it reports the fault.
     pub fn are_reset(&self) -> bool {
         self.regs.rip == RESET_RIP && self.sregs.cs.selector == RESET_CS
     }

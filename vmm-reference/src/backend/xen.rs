@@ -20,7 +20,7 @@ use kvm_ioctls::{Kvm, VmFd};
 use vmm_sys_util::errno;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 
-use super::error::{BackendError, ioctl};
+use super::backend_error::{BackendError, ioctl};
 
 /// The request's number, as a function of the macro's making.
 mod request {

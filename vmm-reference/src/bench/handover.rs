@@ -1,4 +1,4 @@
-//! Where the time of a hand-over goes: each part of a kick's way by itself, on
+//! Where the time of a hand-over goes: each part of a kick by itself, on
 //! this host.
 
 use std::fmt::Write as _;

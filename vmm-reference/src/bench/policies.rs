@@ -64,7 +64,7 @@ pub fn measure(backend: &Backend, turns: usize, time: Duration) -> Result<Policy
         (policy, rates)
     });
     Ok(PolicyTable {
-        backend: backend.name(),
+        backend: backend.kind().name(),
         vcpus,
         rows: rows.collect(),
     })

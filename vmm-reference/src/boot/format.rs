@@ -1,4 +1,4 @@
-//! What a kernel file is, told by its content.
+//! What a kernel file is, by its content.
 
 /// Magic of a multiboot 1 header, within the first 8 KiB, on a 4-byte boundary.
 pub const MULTIBOOT_MAGIC: u32 = 0x1bad_b002;
@@ -21,7 +21,7 @@ pub enum Format {
 /// What a file that can't be booted looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unbootable {
-    /// No byte.
+    /// It has no byte.
     #[error("is empty")]
     Empty,
     /// An ELF file of another kind.
@@ -33,7 +33,7 @@ pub enum Unbootable {
     /// Something else that has a name.
     #[error("is {0}")]
     Other(&'static str),
-    /// Nothing known.
+    /// It begins like no kernel.
     #[error(
         "has no known format: it starts with {0:02x?}, and there is no Linux setup header, no ELF \
          header and no multiboot header in it"
@@ -91,7 +91,7 @@ const OTHERS: &[(&[u8], Unbootable)] = &[
 ];
 
 impl Format {
-    /// Tells by the first [`HEAD`] bytes of a file, or all if it has fewer.
+    /// Decides by the first [`HEAD`] bytes of a file, or all if it has fewer.
     pub fn of(head: &[u8]) -> Result<Self, Unbootable> {
         if let Some(offset) = multiboot_header(head) {
             return Ok(Self::Multiboot(offset));

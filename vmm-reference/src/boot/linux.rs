@@ -127,7 +127,7 @@ fn bzimage(
     })
 }
 
-/// Fills in what the loader tells the kernel, and writes it.
+/// Fills in the boot loader's fields of the kernel's setup header, and writes it.
 #[expect(
     clippy::too_many_arguments,
     reason = "one call a kernel format; a struct for it would only rename them"

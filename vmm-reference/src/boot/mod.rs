@@ -20,10 +20,10 @@
 //! | 0xe0000 | ACPI tables |
 
 pub mod acpi;
+mod boot_image;
 pub mod elf;
 mod first_vcpu;
 pub mod format;
-mod image;
 mod linux;
 pub mod multiboot;
 
@@ -38,7 +38,7 @@ use crate::memory::ram::RamLayout;
 use crate::memory::{GuestMemory, MemoryError};
 use format::{Format, Unbootable};
 
-pub use image::BootImage;
+pub use boot_image::BootImage;
 
 /// GPA of the GDT.
 pub const GDT: u64 = 0x500;
@@ -70,14 +70,14 @@ pub const GDT_BYTES: u16 = 40;
 pub enum EntryPoint {
     /// 64-bit mode, the first GiB mapped one to one.
     Bits64 {
-        /// Where.
+        /// Address of the first instruction.
         rip: u64,
         /// GPA of the zero page.
         rsi: u64,
     },
     /// Protected mode without paging.
     Bits32 {
-        /// Where.
+        /// Address of the first instruction.
         eip: u32,
         /// A magic number, or 0.
         eax: u32,
@@ -89,9 +89,9 @@ pub enum EntryPoint {
 /// What is to be booted.
 #[derive(Clone, Debug)]
 pub struct BootSource {
-    /// The kernel.
+    /// Path of the kernel.
     pub kernel: PathBuf,
-    /// An initial RAM disk, or the module of a multiboot kernel.
+    /// Path of an initial RAM disk, or of the module of a multiboot kernel.
     pub initrd: Option<PathBuf>,
     /// The command line.
     pub cmdline: String,
@@ -105,9 +105,9 @@ pub enum BootError {
     File {
         /// `kernel` or `initrd`.
         role: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error that the system returned.
         source: io::Error,
     },
     /// A directory, a device, a pipe.
@@ -115,13 +115,13 @@ pub enum BootError {
     NotAFile {
         /// `kernel` or `initrd`.
         role: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
     },
     /// No kernel, by its looks.
     #[error("kernel {} {reason}", path.display())]
     Format {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// What it is instead.
         reason: Unbootable,
@@ -129,9 +129,9 @@ pub enum BootError {
     /// It looks like a kernel, and is damaged or asks for what is not there.
     #[error("kernel {}: {reason}", path.display())]
     Kernel {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: KernelError,
     },
     /// No room between the kernel and the end of what it can reach.
@@ -140,9 +140,9 @@ pub enum BootError {
         path.display()
     )]
     InitrdSize {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its size.
+        /// Size of the file, in bytes.
         bytes: u64,
         /// Where the kernel ends.
         from: u64,
@@ -152,7 +152,7 @@ pub enum BootError {
     /// Longer than the kernel, or this VMM, takes.
     #[error("--cmdline: {bytes} bytes, and this kernel takes at most {max}")]
     CmdlineLength {
-        /// Its length.
+        /// Length of the command line, in bytes.
         bytes: usize,
         /// The most there may be.
         max: usize,
@@ -160,10 +160,10 @@ pub enum BootError {
     /// A NUL would end it.
     #[error("--cmdline: a NUL byte in it")]
     CmdlineNul,
-    /// More vCPUs than the tables' place has room for.
+    /// More vCPUs than the ACPI tables have room for.
     #[error("{0} bytes of ACPI tables do not fit below 1 MiB: fewer --cpus")]
     AcpiSize(u64),
-    /// Guest memory.
+    /// Guest memory could not be mapped or written.
     #[error(transparent)]
     Memory(#[from] MemoryError),
 }

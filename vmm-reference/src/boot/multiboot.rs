@@ -84,7 +84,7 @@ pub enum MultibootError {
 
 /// Where everything of a kernel goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct LoadPlan {
     /// Its parts.
     pub segments: Vec<Segment>,
     /// Where it starts.
@@ -103,7 +103,7 @@ pub fn plan(
     file_bytes: u64,
     header: usize,
     ram_end: u64,
-) -> Result<Plan, MultibootError> {
+) -> Result<LoadPlan, MultibootError> {
     let field = |i: usize| {
         header
             .checked_add(4 * i)
@@ -149,7 +149,7 @@ pub fn plan(
         Ok(entry) if segments.iter().any(inside) => entry,
         _ => return Err(MultibootError::EntryPoint(entry)),
     };
-    Ok(Plan {
+    Ok(LoadPlan {
         segments,
         entry,
         end,
@@ -163,7 +163,7 @@ fn flat(
     addresses: [u32; 5],
 ) -> Result<(Vec<Segment>, u64), MultibootError> {
     let [header_addr, load, load_end, bss_end, entry] = addresses.map(u64::from);
-    // The header's own place in memory tells where the file begins there.
+    // The header says where in memory it is itself: the file begins as far below.
     let before_header = header_addr
         .checked_sub(load)
         .ok_or(MultibootError::Addresses)?;

@@ -9,8 +9,8 @@ use crate::{conformance, stderr};
 
 /// Check what a guest may rely on: PV_UNHALT and KICK_CPU, case by case.
 ///
-/// Runs a small guest for each case and each way to halt and kick that this
-/// host has. Exit status 1 if any case fails.
+/// Runs a small guest for each case, with each halt mode and hypercall transport
+/// that this host has. Exit status 1 if any case fails.
 #[derive(Debug, Args)]
 pub(super) struct ConformanceArgs {
     /// Print a JSON array, an object a verdict, instead of the matrix

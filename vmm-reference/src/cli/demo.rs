@@ -17,7 +17,7 @@ use crate::{host, stderr};
 /// Measure lock contention under vCPU overcommit, spinning and with halt/kick.
 ///
 /// Runs a small guest whose vCPUs take one lock again and again. With more
-/// vCPUs than host CPUs, waiters that spin keep the CPU from the vCPU that
+/// vCPUs than pCPUs, waiters that spin keep the pCPU from the vCPU that
 /// holds the lock; waiters that halt, to be woken by KVM_HC_KICK_CPU, do not.
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
@@ -29,7 +29,7 @@ pub(super) struct DemoArgs {
         value_name = "N,..."
     )]
     vcpus: Vec<u32>,
-    /// Ways of waiting for the lock
+    /// How the guest waits for its lock
     #[arg(
         long,
         value_delimiter = ',',
@@ -44,8 +44,8 @@ pub(super) struct DemoArgs {
     /// each
     #[arg(long, default_value = "auto", value_parser = auto::parser::<HaltMode>())]
     halt: Auto<HaltMode>,
-    /// How the guest's hypercalls reach this process; auto: in each way that this
-    /// host has, a row for each
+    /// The hypercall transport of the kicks; auto: each that this host has, a row
+    /// for each
     #[arg(
         long,
         alias = "door",
@@ -76,7 +76,7 @@ pub(super) struct DemoArgs {
     /// Microseconds that a vCPU spins before it halts
     #[arg(long, default_value_t = 10)]
     spin_us: u64,
-    /// What stands in for KVM's directed yield behind a kick
+    /// What stands in for KVM's directed yield after a kick
     #[arg(long = "yield", value_enum, default_value_t = Policy::default().yielding, value_name = "POLICY")]
     yielding: YieldPolicy,
     /// How a halted vCPU waits before its thread sleeps
@@ -125,9 +125,9 @@ impl super::Subcommand for DemoArgs {
         effects.iter().for_each(stderr::message);
         if !self.json {
             print(&format!(
-                "backend: {}; host CPUs: {}; {} s a cell; {} rounds held, {} between, {} us of \
-                 spinning before a halt\n\n",
-                backend.name(),
+                "backend: {}; {} pCPUs; {} s a cell; {} rounds held, {} between, {} us of spinning \
+                 before a halt\n\n",
+                backend.kind().name(),
                 host::cpus(),
                 config.time.as_secs_f64(),
                 config.workload.hold,

@@ -92,7 +92,7 @@ impl Cli {
             .ok_or_else(|| command.error(ErrorKind::MissingSubcommand, "a subcommand is missing"))
     }
 
-    /// Does what was asked. Status: 0 done, 1 an error in one line on stderr,
+    /// Runs the subcommand. Status: 0 done, 1 an error in one line on stderr,
     /// 130 ended by a signal.
     pub fn run(self) -> ExitCode {
         (self.entry.run)(&self.matches).unwrap_or_else(|e| {
@@ -115,13 +115,13 @@ fn command() -> Command {
     }))
 }
 
-/// What clap says on several lines, without its label and its advice.
+/// clap's message, which has several lines, in one; without its label and advice.
 fn one_line(message: &str) -> String {
     let message = message.strip_prefix("error: ").unwrap_or(message);
     let said = message.split("\n\nUsage:").next().unwrap_or(message);
     let said = said.split("\n\nFor more").next().unwrap_or(said);
     let words: Vec<&str> = said.split_whitespace().collect();
-    format!("{} (--help tells more)", words.join(" "))
+    format!("{} (see --help)", words.join(" "))
 }
 
 type AnyError = Box<dyn std::error::Error>;

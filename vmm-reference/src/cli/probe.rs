@@ -7,7 +7,7 @@ use clap::Args;
 use super::{AnyError, print};
 use crate::probe;
 
-/// Find out what this host offers: doors, halts, features, limits.
+/// Find out what this host offers: hypercall transports, halts, features, limits.
 #[derive(Debug, Args)]
 pub(super) struct ProbeArgs {
     /// Print a JSON object
@@ -17,7 +17,8 @@ pub(super) struct ProbeArgs {
 
 impl super::Subcommand for ProbeArgs {
     const NAME: &str = "probe";
-    const ABOUT: &str = "Find out what this host offers: doors, halts, features, limits";
+    const ABOUT: &str =
+        "Find out what this host offers: hypercall transports, halts, features, limits";
 
     fn run(self) -> Result<ExitCode, AnyError> {
         let report = probe::probe()?;

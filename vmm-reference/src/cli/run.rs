@@ -20,10 +20,10 @@ use crate::run::config::{MemorySize, RunConfig};
 /// (v << 1) | 1 after a write of v to port 0xf4; 1 an error.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// The kernel
+    /// Path of the kernel
     #[arg(long, value_name = "FILE")]
     kernel: PathBuf,
-    /// Its initial RAM disk, or a multiboot kernel's module
+    /// Path of its initial RAM disk, or of a multiboot kernel's module
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
     /// Its command line
@@ -34,10 +34,10 @@ pub(super) struct RunArgs {
         value_name = "TEXT"
     )]
     cmdline: String,
-    /// vCPUs
+    /// Number of vCPUs
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     cpus: u32,
-    /// Memory
+    /// Size of guest memory: 256M, 1G, 65536K, or bytes
     #[arg(long, default_value = "256M", value_name = "SIZE")]
     memory: MemorySize,
     /// Who puts a halted vCPU to sleep

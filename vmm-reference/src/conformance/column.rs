@@ -4,14 +4,14 @@ use kvm_ioctls::Cap;
 
 use crate::backend::xen;
 use crate::halt_mode::HaltMode;
-use crate::host;
+use crate::host::Virtualization;
 use crate::probe::ProbedHost;
 use crate::transport::{HaltKick, Instruction, Transport};
 
 /// A column of the matrix.
 #[derive(Clone, Debug)]
 pub struct Column {
-    /// Its head.
+    /// Its name, at its head.
     pub name: &'static str,
     /// How its guests halt and are kicked, or why none can here.
     pub halt_kick: Result<HaltKick, String>,
@@ -66,11 +66,14 @@ pub fn all(host: Result<&ProbedHost, String>) -> Vec<Column> {
 /// The hypercall instruction of this host: the one that was seen to complete, or
 /// the one that has to, on a processor with hardware virtualization.
 fn instruction(probed: &ProbedHost) -> Option<Instruction> {
-    probed.transports.instruction.or(match host::vendor() {
-        "vmx" => Some(Instruction::Vmcall),
-        "svm" => Some(Instruction::Vmmcall),
-        _ => None,
-    })
+    probed
+        .transports
+        .instruction
+        .or(match Virtualization::here() {
+            Virtualization::Vmx => Some(Instruction::Vmcall),
+            Virtualization::Svm => Some(Instruction::Vmmcall),
+            Virtualization::Pvm | Virtualization::Unknown => None,
+        })
 }
 
 /// Said of a host without hardware virtualization.

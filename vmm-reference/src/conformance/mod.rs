@@ -24,7 +24,7 @@ use case::Case;
 use column::Column;
 pub use trial_run::CaseError;
 
-/// What came of a case in a column.
+/// The outcome of a case in a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// As expected.
@@ -42,7 +42,7 @@ pub struct CaseVerdict {
     pub case: &'static Case,
     /// Index of the column.
     pub column: usize,
-    /// What came of it.
+    /// Its outcome.
     pub verdict: Verdict,
 }
 
@@ -73,7 +73,7 @@ pub enum ConformanceError {
     #[error(transparent)]
     Probe(#[from] ProbeError),
     /// No case of that name.
-    #[error("--case {0}: no case has that in its name (--list tells the names)")]
+    #[error("--case {0}: no case has that in its name (--list prints the names)")]
     NoSuchCase(String),
 }
 

@@ -85,7 +85,7 @@ pub(super) fn run_plan(
 ) -> Result<Result<(), String>, CaseError> {
     let mut run = TrialRun::start(host, halt_kick, instruction, plan, limit)?;
     let outcome = run.drive(plan);
-    // Whatever came of it, no thread stays behind.
+    // Whatever the outcome, no thread stays behind.
     let memory = Arc::clone(&run.parts.memory);
     let ends = run.vm.stop().map_err(failed)?;
     outcome?;

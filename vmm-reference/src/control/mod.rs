@@ -28,15 +28,15 @@ pub const LINE_MAX: usize = 4096;
 pub enum Request {
     /// Where each vCPU is, and since when there are any.
     Status,
-    /// What KVM counted.
+    /// KVM's counters.
     Stats,
     /// Stop running guest code, for now.
     Pause,
-    /// Go on.
+    /// End the pause.
     Resume,
     /// End the halt of a vCPU.
     Kick {
-        /// Whose.
+        /// The APIC ID of the vCPU.
         apic_id: u32,
     },
     /// End the VM.

@@ -30,7 +30,7 @@ const CORES: u32 = 2;
 /// The cache that all cores share.
 const LAST_CACHE: u32 = 3;
 
-/// Bits that tell `count` vCPUs apart.
+/// Bits of an APIC ID that `count` vCPUs need.
 fn id_bits(count: u32) -> u32 {
     count.max(1).next_power_of_two().trailing_zeros()
 }

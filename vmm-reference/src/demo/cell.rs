@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::lock_vm::{LockResults, LockVm, LockVmError};
-use super::{Backend, Mode, Workload};
+use super::{Backend, BackendKind, Mode, Workload};
+use crate::halt_mode::HaltMode;
 use crate::host;
 use crate::memory::MemoryError;
 use crate::payload::layout::{issue, mode};
@@ -142,7 +143,7 @@ pub fn calibrate(backend: &Backend, spec: &VmSpec) -> Result<Speed, CellError> {
 pub struct Cell {
     /// How its guest waits for the lock.
     pub mode: Mode,
-    /// Its VM.
+    /// What its VM is to be.
     pub spec: VmSpec,
 }
 
@@ -150,17 +151,17 @@ pub struct Cell {
 #[derive(Clone, Debug, Serialize)]
 pub struct DemoRow {
     /// `kvm` or `hosted`.
-    pub backend: &'static str,
+    pub backend: BackendKind,
     /// How the guest waits for its lock: `spin` or `pv`.
-    pub mode: &'static str,
+    pub mode: Mode,
     /// Who puts a halted vCPU to sleep: `userspace` or `kernel`.
-    pub halt: &'static str,
+    pub halt: HaltMode,
     /// The hypercall transport: `port` or `xen` to this process, `vmcall` or
     /// `vmmcall` to KVM, `hosted` for a call within this process.
     pub transport: &'static str,
     /// The same under its old name, for one release.
     pub door: &'static str,
-    /// vCPUs of the VM.
+    /// Number of vCPUs of the VM.
     pub vcpus: u32,
     /// pCPUs they share.
     pub host_cpus: usize,
@@ -248,9 +249,9 @@ impl Cell {
         };
         let transport = halt_kick.transport.name(backend.instruction());
         let row = DemoRow {
-            backend: backend.name(),
-            mode: mode.name(),
-            halt: halt_kick.halt.name(),
+            backend: backend.kind(),
+            mode: *mode,
+            halt: halt_kick.halt,
             transport,
             door: transport,
             vcpus,

@@ -16,10 +16,10 @@ use crate::vm::{RunningVm, Vm, VmError, VmParts, VmSpec};
 /// Why the guest could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LockVmError {
-    /// Its memory.
+    /// Its memory could not be made.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// Its VM.
+    /// Its VM could not be built or started.
     #[error(transparent)]
     Vm(#[from] VmError),
 }
@@ -93,11 +93,11 @@ impl LockVm {
 pub struct LockResults {
     /// Sum of all vCPUs' critical sections.
     pub acquisitions: u64,
-    /// HLTs.
+    /// Number of HLTs that the guest executed.
     pub halts: u64,
-    /// Kicks.
+    /// Number of kicks that the guest issued.
     pub kicks: u64,
-    /// Kicks not answered with 0.
+    /// Number of kicks that were not answered with 0.
     pub kick_errors: u64,
     /// Times mutual exclusion did not hold.
     pub violations: u64,

@@ -15,6 +15,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use cpuid_features::{KvmFeatures, Selection};
+use serde::Serialize;
 
 use crate::cpuid::CpuidError;
 use crate::halt_mode::HaltMode;
@@ -28,7 +29,8 @@ use cell::{Cell, CellError, DemoRow};
 pub use choose::ChoiceError;
 
 /// What runs the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum BackendKind {
     /// /dev/kvm.
     Kvm,
@@ -36,8 +38,19 @@ pub enum BackendKind {
     Hosted,
 }
 
+impl BackendKind {
+    /// `kvm` or `hosted`, as on the command line and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Hosted => "hosted",
+        }
+    }
+}
+
 /// How the guest waits for its lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Busy-waits for ever.
     Spin,
@@ -46,7 +59,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// As in the report.
+    /// `spin` or `pv`, as on the command line and in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Spin => "spin",
@@ -107,7 +120,7 @@ pub enum DemoError {
     /// A number of vCPUs that can't be had.
     #[error("--vcpus {asked}: {limit_of} runs 1 to {limit} vCPUs in a VM")]
     Vcpus {
-        /// As given.
+        /// The number that was asked for.
         asked: u32,
         /// The most there can be.
         limit: u32,
@@ -123,7 +136,7 @@ pub enum DemoError {
     /// The features asked for can't be had.
     #[error(transparent)]
     Cpuid(#[from] CpuidError),
-    /// PV mode without the feature that tells a guest that it may.
+    /// PV mode without the feature that allows it to a guest.
     #[error("--modes pv needs pv-unhalt, which the guest is not offered: {0}")]
     NoUnhalt(String),
     /// A cell failed.
@@ -141,11 +154,11 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// As in the report.
-    pub const fn name(&self) -> &'static str {
+    /// Which of the two it is.
+    pub const fn kind(&self) -> BackendKind {
         match self {
-            Self::Kvm(_) => "kvm",
-            Self::Hosted => "hosted",
+            Self::Kvm(_) => BackendKind::Kvm,
+            Self::Hosted => BackendKind::Hosted,
         }
     }
 
@@ -310,7 +323,7 @@ fn progress(done: usize, of: usize, backend: &Backend, cell: &Cell) {
     if err.is_terminal() {
         let HaltKick { halt, transport } = cell.spec.halt_kick;
         let transport = transport.name(backend.instruction());
-        let mode = table::label(cell.mode.name(), halt.name(), transport);
+        let mode = table::label(cell.mode, halt, transport);
         // A terminal that is gone is no reason to end a measurement.
         let _ = write!(
             err,

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::Mode;
 use super::cell::DemoRow;
+use crate::halt_mode::HaltMode;
 
 const BAR_WIDTH: f64 = 40.0;
 
@@ -18,7 +20,7 @@ pub fn text(rows: &[DemoRow]) -> String {
 }
 
 /// The rate of `mode` at `vcpus`.
-fn rate(rows: &[DemoRow], mode: &str, vcpus: u32) -> Option<f64> {
+fn rate(rows: &[DemoRow], mode: Mode, vcpus: u32) -> Option<f64> {
     rows.iter()
         .find(|r| r.mode == mode && r.vcpus == vcpus)
         .map(|r| r.ops_per_s)
@@ -26,16 +28,16 @@ fn rate(rows: &[DemoRow], mode: &str, vcpus: u32) -> Option<f64> {
 
 /// What `row` gained over spinning with as many vCPUs.
 fn gain(rows: &[DemoRow], row: &DemoRow) -> Option<f64> {
-    let spin = rate(rows, "spin", row.vcpus).filter(|&rate| rate > 0.0)?;
-    (row.mode != "spin").then_some(row.ops_per_s / spin)
+    let spin = rate(rows, Mode::Spin, row.vcpus).filter(|&rate| rate > 0.0)?;
+    (row.mode != Mode::Spin).then_some(row.ops_per_s / spin)
 }
 
 /// How a row waits, halts and kicks, in few characters.
-pub fn label(mode: &str, halt: &str, transport: &str) -> String {
+pub fn label(mode: Mode, halt: HaltMode, transport: &str) -> String {
     match (mode, halt) {
-        ("spin", _) => mode.to_string(),
-        (_, "userspace") => format!("{mode} user/{transport}"),
-        _ => format!("{mode} {halt}/{transport}"),
+        (Mode::Spin, _) => "spin".to_string(),
+        (Mode::Pv, HaltMode::Userspace) => format!("pv user/{transport}"),
+        (Mode::Pv, HaltMode::Kernel) => format!("pv kernel/{transport}"),
     }
 }
 
@@ -124,7 +126,7 @@ fn chart(out: &mut String, rows: &[DemoRow]) {
 fn kvm_counts(out: &mut String, rows: &[DemoRow]) {
     let kernel: Vec<_> = rows
         .iter()
-        .filter(|row| row.halt == "kernel" && row.mode != "spin")
+        .filter(|row| row.halt == HaltMode::Kernel && row.mode == Mode::Pv)
         .filter_map(|row| Some((row, row.kvm_stats.as_ref()?)))
         .collect();
     if kernel.is_empty() {
@@ -175,8 +177,8 @@ fn verdict(out: &mut String, rows: &[DemoRow]) {
     let Some(first) = rows.first() else { return };
     let _ = writeln!(
         out,
-        "\nOvercommit is vCPUs per host CPU ({} here). Above 1x some vCPU that wants to run must\n\
-         wait for a CPU. A waiter that spins keeps that CPU from the very vCPU it waits for; a\n\
+        "\nOvercommit is vCPUs per pCPU ({} here). Above 1x some vCPU that wants to run must wait\n\
+         for a pCPU. A waiter that spins keeps that pCPU from the very vCPU it waits for; a\n\
          waiter that halts gives it up, and the unlocker wakes it with KVM_HC_KICK_CPU.",
         first.host_cpus
     );
@@ -188,7 +190,7 @@ fn verdict(out: &mut String, rows: &[DemoRow]) {
         && gain > 1.0
         && let Some(spin) = rows
             .iter()
-            .find(|r| r.mode == "spin" && r.vcpus == row.vcpus)
+            .find(|r| r.mode == Mode::Spin && r.vcpus == row.vcpus)
     {
         let cpu = |r: &DemoRow| r.cpu_seconds / (r.acquisitions.max(1) as f64) * 1e6;
         let _ = writeln!(
@@ -206,12 +208,13 @@ fn verdict(out: &mut String, rows: &[DemoRow]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::BackendKind;
 
-    fn row(mode: &'static str, vcpus: u32, ops_per_s: f64) -> DemoRow {
+    fn row(mode: Mode, vcpus: u32, ops_per_s: f64) -> DemoRow {
         DemoRow {
-            backend: "kvm",
+            backend: BackendKind::Kvm,
             mode,
-            halt: "userspace",
+            halt: HaltMode::Userspace,
             transport: "port",
             door: "port",
             vcpus,
@@ -233,9 +236,9 @@ mod tests {
     #[test]
     fn gain_is_over_spin_with_as_many_vcpus() {
         let rows = [
-            row("spin", 4, 400.0),
-            row("pv", 4, 6000.0),
-            row("pv", 8, 5000.0),
+            row(Mode::Spin, 4, 400.0),
+            row(Mode::Pv, 4, 6000.0),
+            row(Mode::Pv, 8, 5000.0),
         ];
         let text = text(&rows);
         assert!(text.contains("15.0x"), "{text}");
@@ -258,6 +261,6 @@ mod tests {
     #[test]
     fn nothing_measured_is_no_panic() {
         assert!(text(&[]).contains("vCPUs"));
-        assert!(text(&[row("spin", 1, 0.0), row("pv", 1, 5.0)]).contains("pv"));
+        assert!(text(&[row(Mode::Spin, 1, 0.0), row(Mode::Pv, 1, 5.0)]).contains("pv"));
     }
 }

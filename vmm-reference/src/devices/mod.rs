@@ -159,8 +159,8 @@ mod tests {
     #[test]
     fn what_com1_is_given_comes_out() {
         let (send, receive) = std::sync::mpsc::channel::<Vec<u8>>();
-        struct Tell(std::sync::mpsc::Sender<Vec<u8>>);
-        impl std::io::Write for Tell {
+        struct Sink(std::sync::mpsc::Sender<Vec<u8>>);
+        impl std::io::Write for Sink {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
                 self.0.send(bytes.to_vec()).unwrap();
                 Ok(bytes.len())
@@ -169,7 +169,7 @@ mod tests {
                 Ok(())
             }
         }
-        let output = output::Output::to(Tell(send)).unwrap();
+        let output = output::Output::to(Sink(send)).unwrap();
         let bus = Bus::pc(Com1::new(output.clone()).unwrap());
         for byte in b"hello" {
             bus.pio_write(0x3f8, &[*byte]);

@@ -1,9 +1,9 @@
-//! What a guest prints, on its way to a file descriptor.
+//! What a guest prints, until a file descriptor takes it.
 //!
 //! vCPUs put bytes into a bounded buffer; a thread of its own writes them, as
 //! many at once as there are. A guest that prints faster than the reader reads
 //! waits, as on a slow wire: memory stays bounded, and nothing is lost until
-//! the VM is told to end. Then waiting ends, and what the reader does not take
+//! the VM is asked to end. Then waiting ends, and what the reader does not take
 //! within a short time is dropped.
 //!
 //! Waiting and writing are two steps, so that a vCPU waits before it takes its
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// A reader that takes a piece each time it is told to.
+    /// A reader that takes a piece each time it is asked to.
     struct Slow {
         go: Receiver<()>,
         got: Sender<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! ACPI power management ports: the way a guest turns itself off.
+//! ACPI power management ports, by which a guest turns itself off.
 //!
 //! ACPI 6.5, 4.8.3: PM1a event block (status and enable, which no event ever
 //! sets), PM1a control block, and the power management timer.

@@ -10,11 +10,11 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::output::Output;
 
-/// First port.
+/// The first of its ports.
 pub const COM1: u16 = 0x3f8;
-/// How many there are.
+/// Number of its ports.
 pub const PORTS: u8 = 8;
-/// Its interrupt.
+/// Its interrupt: a GSI, a pin of the I/O APIC.
 pub const COM1_GSI: u32 = 4;
 
 /// The interrupt line. Edge-triggered: each write to the irqfd is one edge.
@@ -29,7 +29,7 @@ impl Trigger for Interrupt {
     }
 }
 
-/// Tells the console that the guest has read all of its input.
+/// Wakes the console when the guest has read all of its input.
 #[derive(Debug)]
 struct InputWanted(EventFd);
 
@@ -104,7 +104,7 @@ impl Com1 {
         if port == COM1 {
             self.output.wait_for_room();
         }
-        // The driver can't be told: output that is refused is lost, as on a
+        // The driver can't be informed: output that is refused is lost, as on a
         // wire that nobody reads, and an interrupt counter is never full.
         let _ = self.uart().write(offset(port), value);
     }

@@ -1,6 +1,6 @@
 //! Guest memory: words of it, and page tables in it.
 //!
-//! - [`ram`]: the RAM of a PC, and how a guest is told of it.
+//! - [`ram`]: the RAM of a PC, and the map of it that a guest is given.
 
 pub mod ram;
 
@@ -28,7 +28,7 @@ pub enum MemoryError {
     Map {
         /// Size asked for, in bytes.
         bytes: u64,
-        /// What the mapping said.
+        /// The error of the mapping.
         source: vm_memory::mmap::FromRangesError,
     },
     /// An access outside guest memory.
@@ -37,9 +37,9 @@ pub enum MemoryError {
     /// A program that does not fit its place.
     #[error("a guest program of {bytes} bytes is larger than {most} bytes")]
     CodeSize {
-        /// Its size.
+        /// Its size, in bytes.
         bytes: usize,
-        /// The most there is room for.
+        /// The most there is room for, in bytes.
         most: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! Guest RAM of a booted guest: where it lies, and how a guest is told.
+//! RAM of a booted guest: where it lies, and the map that a guest is given.
 //!
 //! ```text
 //! 0 ........ 0x9fc00   RAM
@@ -45,9 +45,9 @@ impl RangeKind {
 /// A range of guest physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// First address.
+    /// The first address.
     pub start: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u64,
     /// What it is for.
     pub kind: RangeKind,

@@ -34,7 +34,7 @@ pub mod mode {
     pub const SPIN: u64 = 0;
     /// The seed's slow path: past the threshold, publish, re-check, HLT.
     pub const PV: u64 = 1;
-    /// No lock: time `THRESHOLD` spin rounds and leave. Tells the host how
+    /// No lock: time `THRESHOLD` spin rounds and leave. It shows how
     /// fast this guest runs.
     pub const CALIBRATE: u64 = 2;
 }

@@ -253,7 +253,7 @@ global_asm!(
 );
 
 // Two more programs, for `probe`: what does this host do with a hypercall, and
-// with HLT? `rax` at the HLT tells.
+// with HLT? `rax` at the HLT shows.
 global_asm!(
     ".pushsection .rodata.vmm_reference_probe, \"a\"",
     ".balign 16",

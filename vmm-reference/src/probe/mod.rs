@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::backend::BackendError;
 use crate::cpuid::CpuidError;
 use crate::halt_mode::HaltMode;
-use crate::host::{self, HostError, KvmHost};
+use crate::host::{self, HostError, KvmHost, Virtualization};
 use crate::memory::MemoryError;
 use crate::transport::{HaltKick, Instruction, Transport};
 use crate::vm::{VmError, VmSpec};
@@ -22,7 +22,7 @@ pub use trial::{Transports, transports};
 /// This host's KVM, and what has been found out about it.
 #[derive(Debug)]
 pub struct ProbedHost {
-    /// The host.
+    /// The host itself.
     pub host: KvmHost,
     /// Its hypercall transports.
     pub transports: Transports,
@@ -68,7 +68,7 @@ pub struct KvmReport {
     /// KVM_GET_API_VERSION.
     pub api_version: i32,
     /// `vmx`, `svm`, `pvm` or `unknown`.
-    pub vendor: &'static str,
+    pub vendor: Virtualization,
     /// KVM_CAP_MAX_VCPUS.
     pub max_vcpus: usize,
     /// KVM_CAP_MAX_VCPU_ID.
@@ -86,7 +86,7 @@ pub struct FeatureReport {
     pub host: bool,
     /// This VMM offers it to a guest whose vCPUs halt in userspace.
     pub offered: bool,
-    /// Why.
+    /// Why it does, or does not.
     pub reason: String,
 }
 
@@ -95,14 +95,14 @@ pub struct FeatureReport {
 pub struct ProbeReport {
     /// Null where there is no KVM.
     pub kvm: Option<KvmReport>,
-    /// Why not.
+    /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kvm_error: Option<String>,
     /// CPUs that this process may run on.
     pub host_cpus: usize,
     /// A hypercall instruction comes back with KVM's answer.
     pub vmcall_completes: bool,
-    /// Which one did.
+    /// The instruction that did.
     pub hypercall_instruction: Option<&'static str>,
     /// KVM turned a hypercall into KVM_EXIT_XEN and took the answer back.
     pub xen_intercept: bool,
@@ -153,7 +153,7 @@ fn with_kvm(probed: ProbedHost) -> Result<ProbeReport, ProbeError> {
     Ok(ProbeReport {
         kvm: Some(KvmReport {
             api_version: host.kvm.get_api_version(),
-            vendor: host::vendor(),
+            vendor: Virtualization::here(),
             max_vcpus: host.kvm.get_max_vcpus(),
             max_vcpu_id: host.kvm.get_max_vcpu_id(),
         }),
@@ -195,8 +195,12 @@ impl ProbeReport {
         let _ = match (&self.kvm, &self.kvm_error) {
             (Some(kvm), _) => writeln!(
                 out,
-                "KVM API {}, {}; at most {} vCPUs a VM, vCPU IDs below {}; {} host CPUs",
-                kvm.api_version, kvm.vendor, kvm.max_vcpus, kvm.max_vcpu_id, self.host_cpus
+                "KVM API {}, {}; at most {} vCPUs a VM, vCPU IDs below {}; {} pCPUs",
+                kvm.api_version,
+                kvm.vendor.name(),
+                kvm.max_vcpus,
+                kvm.max_vcpu_id,
+                self.host_cpus
             ),
             (None, why) => {
                 writeln!(

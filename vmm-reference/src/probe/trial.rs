@@ -10,7 +10,7 @@ use crate::backend::kvm::KvmVcpu;
 use crate::backend::{BackendError, Exit, VcpuBackend as _, xen};
 use crate::devices::Bus;
 use crate::halt_mode::HaltMode;
-use crate::host::{self, KvmHost};
+use crate::host::{KvmHost, Virtualization};
 use crate::payload::image::CodeImage;
 use crate::payload::{ABSENT_APIC_ID, lock_code};
 use crate::signals;
@@ -46,8 +46,8 @@ pub struct Transports {
 pub fn transports(host: &KvmHost) -> Result<Transports, ProbeError> {
     signals::install()?;
     // The processor's own first: KVM rewrites the other one, if it can.
-    let order = match host::vendor() {
-        "svm" => [Instruction::Vmmcall, Instruction::Vmcall],
+    let order = match Virtualization::here() {
+        Virtualization::Svm => [Instruction::Vmmcall, Instruction::Vmcall],
         _ => [Instruction::Vmcall, Instruction::Vmmcall],
     };
     let mut instruction = None;

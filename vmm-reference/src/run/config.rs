@@ -16,7 +16,7 @@ use crate::transport::{HaltKick, Transport};
 pub struct MemorySize(u64);
 
 impl MemorySize {
-    /// In bytes.
+    /// The size in bytes.
     pub fn bytes(self) -> u64 {
         self.0
     }
@@ -80,7 +80,7 @@ pub struct RunConfig {
     pub memory: MemorySize,
     /// Who puts its halted vCPUs to sleep.
     pub halt: HaltMode,
-    /// Paravirtual features.
+    /// Paravirtual features by name, on and off.
     pub pv: Selection,
     /// Print KVM's statistics at the end.
     pub stats: bool,
@@ -94,7 +94,7 @@ pub enum ConfigError {
     /// More vCPUs than its KVM runs in one VM.
     #[error("--cpus {asked}: this host's KVM runs at most {most} vCPUs a VM")]
     Cpus {
-        /// As asked.
+        /// The number that was asked for.
         asked: u32,
         /// KVM_CAP_MAX_VCPUS.
         most: usize,

@@ -32,7 +32,7 @@ const FLUSH_LIMIT: Duration = Duration::from_millis(300);
 /// Why a guest could not be run, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// No KVM.
+    /// There is no usable KVM.
     #[error(transparent)]
     Host(#[from] HostError),
     /// This host can't give what was asked for.
@@ -41,13 +41,13 @@ pub enum RunError {
     /// The kernel, the initrd or the command line.
     #[error(transparent)]
     Boot(#[from] BootError),
-    /// The CPUID.
+    /// No CPUID can be made for the guest.
     #[error(transparent)]
     Cpuid(#[from] CpuidError),
-    /// The VM.
+    /// The VM can't be built, started or stopped.
     #[error(transparent)]
     Vm(#[from] VmError),
-    /// KVM's statistics.
+    /// KVM's statistics can't be read.
     #[error(transparent)]
     Stats(#[from] StatsError),
     /// `--stats`, and KVM has none of some vCPU.

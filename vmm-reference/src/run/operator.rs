@@ -26,7 +26,7 @@ struct Parts {
     started: Instant,
 }
 
-/// What a line of statistics tells, by KVM's names.
+/// The counters in a line of statistics, by KVM's names.
 const LINE: &[&str] = &[
     "exits",
     "halt_exits",

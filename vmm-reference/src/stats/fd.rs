@@ -14,7 +14,7 @@ use kvm_bindings::KVMIO;
 use kvm_ioctls::{VcpuFd, VmFd};
 use vmm_sys_util::ioctl::ioctl;
 
-use super::format::{MAX_IMAGE, Stat, StatsError, decode};
+use super::decode::{MAX_IMAGE, Stat, StatsError, decode};
 
 vmm_sys_util::ioctl_io_nr!(KVM_GET_STATS_FD, KVMIO, 0xce);
 

@@ -5,18 +5,18 @@
 //! - [`decode`]: the binary format, from bytes that are taken to be anything;
 //! - [`KvmStats`]: the counters this VMM reports, summed over a VM's vCPUs.
 
+mod decode;
 mod fd;
-mod format;
 
 use std::collections::BTreeMap;
 
 use kvm_ioctls::VcpuFd;
 use serde::Serialize;
 
+pub use decode::{Base, Kind, MAX_IMAGE, MAX_STATS, Stat, StatsError, Unit, decode};
 pub use fd::StatsFd;
-pub use format::{Base, Kind, MAX_IMAGE, MAX_STATS, Stat, StatsError, Unit, decode};
 
-/// The counters of a vCPU that tell how its halts and kicks went
+/// The counters of a vCPU about its halts and kicks
 /// (`kvm_vcpu_stats_desc` in `arch/x86/kvm/x86.c`, `KVM_GENERIC_VCPU_STATS` in
 /// `include/linux/kvm_host.h`).
 pub const HALTS_AND_KICKS: &[&str] = &[

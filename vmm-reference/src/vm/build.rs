@@ -8,10 +8,10 @@ use hypercall_abi::Enforcement;
 use kvm_ioctls::Cap;
 use pv_lock_host::{ApicId, HaltScheduler, VcpuParker};
 
-use super::error::system;
 use super::kvm_vm::KvmVm;
 use super::running::RunningVm;
 use super::spec::{Platform, VmSpec};
+use super::vm_error::system;
 use super::{VmError, pc};
 use crate::backend::hosted::HostedVcpu;
 use crate::backend::kvm::KvmVcpu;

@@ -53,7 +53,7 @@ impl<'a> KvmVm<'a> {
         })
     }
 
-    /// Its ioctls.
+    /// Its descriptor, for ioctls.
     pub(super) fn fd(&self) -> &VmFd {
         &self.fd
     }

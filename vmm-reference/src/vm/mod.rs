@@ -13,15 +13,15 @@
 //! - `kvm_vm`, `pc`: what KVM is asked for, and in which order.
 
 mod build;
-mod error;
 mod handle;
 mod kvm_vm;
 mod pc;
 mod running;
 mod spec;
+mod vm_error;
 
 pub use build::{Vm, VmParts};
-pub use error::VmError;
 pub use handle::{NotPaused, VmHandle};
 pub use running::{RunningVm, Waited};
 pub use spec::{Platform, VmSpec};
+pub use vm_error::VmError;

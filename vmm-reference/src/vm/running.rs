@@ -17,8 +17,8 @@ use rustix::thread::Pid;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::VmError;
-use super::error::{STOP_LIMIT, system};
 use super::handle::{Bell, VmHandle};
+use super::vm_error::{STOP_LIMIT, system};
 use crate::backend::{BackendError, VcpuBackend};
 use crate::signals;
 use crate::threads::{VcpuThread, VcpuThreads};
@@ -33,7 +33,7 @@ pub enum Waited {
     Ended,
     /// At least one vCPU failed.
     Failed,
-    /// The deadline came.
+    /// The deadline has passed.
     Deadline,
     /// A request to stop: SIGINT or SIGTERM to the process, or
     /// [`VmHandle::ask_to_stop`] for this VM.

@@ -5,7 +5,7 @@
 //! it out exists twice, as machine code ([`script_code`]) for KVM and as a state
 //! machine ([`script_machine`]) for the hosted backend.
 //!
-//! All vCPUs share the *board*, a page of words by which they and the host tell
+//! All vCPUs share the *board*, a page of words in which they and the host show
 //! each other how far they are. What a vCPU finds goes into the *slots* of its
 //! result page.
 
@@ -32,15 +32,15 @@ pub const VECTOR: u8 = 0x40;
 pub mod record {
     /// Which operation, one of [`op`](super::op).
     pub const OP: u64 = 0x00;
-    /// First of five operands.
+    /// The first of five operands.
     pub const A: u64 = 0x08;
-    /// The second.
+    /// The second operand.
     pub const B: u64 = 0x10;
-    /// The third.
+    /// The third operand.
     pub const C: u64 = 0x18;
-    /// The fourth.
+    /// The fourth operand.
     pub const D: u64 = 0x20;
-    /// The fifth.
+    /// The fifth operand.
     pub const E: u64 = 0x28;
     /// Where a result goes, an offset into the result page.
     pub const SLOT: u64 = 0x30;
@@ -96,9 +96,9 @@ pub mod result {
 pub enum Op {
     /// A hypercall; RAX goes to the slot of this number.
     Call {
-        /// RAX.
+        /// The number, in RAX.
         nr: u64,
-        /// RBX, RCX, RDX, RSI.
+        /// The arguments, in RBX, RCX, RDX, RSI.
         args: [u64; 4],
         /// A number below [`result::COUNT`].
         slot: u64,

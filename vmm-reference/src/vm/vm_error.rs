@@ -14,19 +14,19 @@ pub(super) const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Why a VM could not be built, started, watched or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
-    /// The CPUID of its guest.
+    /// No CPUID can be made for its guest.
     #[error(transparent)]
     Cpuid(#[from] CpuidError),
-    /// KVM, or a vCPU of it.
+    /// KVM refused something, or a vCPU of it failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// Kicks of vCPUs with APIC IDs beyond 254.
     #[error(transparent)]
     Kick(#[from] KvmKickError),
-    /// Its scheduler.
+    /// Its scheduler can't be made.
     #[error("halt/kick scheduler: {0}")]
     Scheduler(BuildError),
-    /// A hosted VM was described for KVM, or the other way round.
+    /// The hosted transport was asked for on KVM, or another one without KVM.
     #[error("the hosted transport and the hosted backend go together")]
     HostedTransport,
     /// The system refused a thread, an event or a signal handler.

@@ -30,7 +30,7 @@ pub enum StatsError {
     /// KVM_GET_STATS_FD.
     #[error("KVM_GET_STATS_FD: {0}")]
     Open(io::Error),
-    /// The descriptor.
+    /// The descriptor can't be read.
     #[error("can't read KVM's statistics: {0}")]
     Read(io::Error),
     /// More than [`MAX_IMAGE`] bytes.
@@ -39,17 +39,17 @@ pub enum StatsError {
     /// An offset or a size leads out of the file.
     #[error("KVM's statistics end at byte {have}, {what} ends at {need}")]
     Truncated {
-        /// What does.
+        /// The part that leads out of it.
         what: &'static str,
-        /// Where.
+        /// Offset of that part's end, in bytes.
         need: u64,
-        /// Where the file does.
+        /// Size of the file, in bytes.
         have: usize,
     },
     /// A count beyond [`MAX_STATS`], or a name's size beyond 256 or none.
     #[error("KVM's statistics have {what} {value}")]
     Absurd {
-        /// Which field.
+        /// The field's name.
         what: &'static str,
         /// Its value.
         value: u32,
@@ -76,13 +76,13 @@ pub enum Kind {
 /// What a statistic counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Things.
+    /// Events or objects, without a unit.
     None,
-    /// Bytes.
+    /// Memory, in bytes.
     Bytes,
     /// Seconds; with exponent -9, nanoseconds.
     Seconds,
-    /// Clock cycles.
+    /// Time, in clock cycles.
     Cycles,
     /// 0 or 1.
     Boolean,
@@ -110,11 +110,11 @@ pub struct Stat {
     pub kind: Kind,
     /// What it counts, in units of `base` to the power of `exponent`.
     pub unit: Unit,
-    /// See `unit`.
+    /// Base of the factor on the values; see `unit`.
     pub base: Base,
-    /// See `unit`.
+    /// Exponent of the factor on the values; see `unit`.
     pub exponent: i16,
-    /// The values.
+    /// One value, or those of all buckets.
     pub values: Vec<u64>,
 }
 
