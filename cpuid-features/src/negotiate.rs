@@ -280,7 +280,9 @@ fn feature_verdict(
     {
         return Err(Reason::NoKernelLapic(effect));
     }
-    if !row.gates.is_empty() && bit != KvmFeatures::PV_UNHALT && vmm.kicks == KickService::Userspace
+    if !row.hypercalls.is_empty()
+        && bit != KvmFeatures::PV_UNHALT
+        && vmm.kicks == KickService::Userspace
     {
         return Err(Reason::HypercallNotServed);
     }
