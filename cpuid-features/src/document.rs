@@ -129,9 +129,10 @@ impl Document {
                       it enables KVM_CAP_ENFORCE_PV_FEATURE_CPUID on a vCPU, a guest can use \
                       what its CPUID does not show.",
                 )?;
-                let signature =
-                    format_args!("Function KVM_CPUID_SIGNATURE ({KVM_CPUID_SIGNATURE:#x})");
-                printer.heading(2, &signature)?;
+                printer.heading(
+                    2,
+                    &format_args!("Function KVM_CPUID_SIGNATURE ({KVM_CPUID_SIGNATURE:#x})"),
+                )?;
                 printer.facts(&[
                     prose("eax", Value::Hex(KVM_CPUID_FEATURES.into())),
                     prose("ebx", Value::Hex(ebx.into())),
@@ -150,9 +151,10 @@ impl Document {
                      searches for the signature in steps of 0x100 from {KVM_CPUID_SIGNATURE:#x} \
                      on, below 0x40010000."
                 ))?;
-                let features =
-                    format_args!("Function KVM_CPUID_FEATURES ({KVM_CPUID_FEATURES:#x})");
-                printer.heading(2, &features)?;
+                printer.heading(
+                    2,
+                    &format_args!("Function KVM_CPUID_FEATURES ({KVM_CPUID_FEATURES:#x})"),
+                )?;
                 printer.text(&"ebx, ecx = 0.")?;
                 flags(printer, "eax")
             }
@@ -166,9 +168,8 @@ impl Document {
                      \"KVM\\0\". Bits 24 to 31 of the feature word are features that the VMM \
                      configures."
                 ))?;
-                let place = format_args!("CPUCFG_KVM_FEATURE ({LOONGARCH_CPUCFG_FEATURE:#x})");
                 printer.text(&format_args!(
-                    "{place} = an OR'ed group of (1 << flag), where each flag is:"
+                    "CPUCFG_KVM_FEATURE ({LOONGARCH_CPUCFG_FEATURE:#x}) = an OR'ed group of (1 << flag), where each flag is:"
                 ))
             }
             Arch::PowerPc => {
@@ -190,9 +191,8 @@ impl Document {
             Provider::Userspace(duty) => ("userspace", Some(duty)),
             Provider::Removed => ("removed", None),
         };
-        let title = format_args!("{}. {}", row.bit, row.kernel_name);
         printer.record(
-            &title,
+            &format_args!("{}. {}", row.bit, row.kernel_name),
             &[
                 json("arch", Value::Text(&row.arch)),
                 json("register", Value::Text(&self.register())),
@@ -255,9 +255,8 @@ impl Document {
     }
 
     fn hint(printer: &mut Printer<'_>, row: &HintRow) -> fmt::Result {
-        let title = format_args!("{}. {}", row.bit, row.kernel_name);
         printer.record(
-            &title,
+            &format_args!("{}. {}", row.bit, row.kernel_name),
             &[
                 json("arch", Value::Text(&Arch::X86)),
                 both("register", "Register", Value::Text(&"edx")),

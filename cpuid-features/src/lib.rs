@@ -8,7 +8,7 @@ extern crate std;
 mod bits;
 mod document;
 mod dump;
-#[cfg(feature = "kvm-bindings")]
+#[cfg(all(feature = "kvm-bindings", target_arch = "x86_64"))]
 pub mod kvm;
 mod leaf;
 pub mod msr;

@@ -126,7 +126,6 @@ fn convention(printer: &mut Printer<'_>, arch: Arch) -> fmt::Result {
 }
 
 fn record(printer: &mut Printer<'_>, row: &Row) -> fmt::Result {
-    let title = format_args!("{}. {}", row.number(), row.name);
     let register = if row.number_register() == row.nr {
         ""
     } else {
@@ -134,7 +133,7 @@ fn record(printer: &mut Printer<'_>, row: &Row) -> fmt::Result {
     };
     let notes = if row.notes.is_empty() { "" } else { "Notes" };
     printer.record(
-        &title,
+        &format_args!("{}. {}", row.number(), row.name),
         &[
             both("arch", "Architecture", Value::Text(&row.arch.name())),
             json("nr", Value::Number(row.nr)),

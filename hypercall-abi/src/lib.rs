@@ -15,7 +15,7 @@ pub mod doorbell;
 mod errno;
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
 pub mod guest;
-#[cfg(feature = "kvm-bindings")]
+#[cfg(all(feature = "kvm-bindings", target_arch = "x86_64"))]
 mod kvm;
 mod nr;
 mod raw;
@@ -37,7 +37,7 @@ pub use errno::{
     Errno, HypercallResult, KVM_E2BIG, KVM_EFAULT, KVM_EINVAL, KVM_ENOSYS, KVM_EOPNOTSUPP,
     KVM_EPERM, KvmErrno, from_rax, to_rax,
 };
-#[cfg(feature = "kvm-bindings")]
+#[cfg(all(feature = "kvm-bindings", target_arch = "x86_64"))]
 pub use kvm::write_result;
 pub use nr::{
     HypercallNr, KVM_HC_CLOCK_PAIRING, KVM_HC_FEATURES, KVM_HC_KICK_CPU, KVM_HC_MAP_GPA_RANGE,

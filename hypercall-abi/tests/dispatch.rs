@@ -66,7 +66,7 @@ const fn raw(nr: u64, args: [u64; 4], mode: Mode, cpl: u8) -> RawHypercall {
 /// Negated, as `-KVM_EPERM` and `-KVM_ENOSYS` are in the guest's RAX. The
 /// codes are compared with the kernel's header in `header.rs`.
 const fn negated(code: i64, mode: Mode) -> u64 {
-    mode.truncate(code.wrapping_neg().cast_unsigned())
+    mode.truncate(u64::from_ne_bytes(code.wrapping_neg().to_ne_bytes()))
 }
 
 /// What `guest_pv_has` guards in `arch/x86/kvm/x86.c`, by number and bit. The
