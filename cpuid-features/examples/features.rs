@@ -3,13 +3,14 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::process::ExitCode;
 
-use cpuid_features::{Arch, Dump, Format, KvmFeatures, KvmHints, KvmLeaf};
+use cpuid_features::print::Format;
+use cpuid_features::{Arch, Document, Dump, KvmFeatures, KvmHints, KvmLeaf};
 
 const USAGE: &str = "\
 Prints KVM's paravirtual CPUID features and hints, or decodes them.
 
 Usage:
-  features [--format kernel|markdown|tsv|json] [--arch x86|loongarch]
+  features [--format kernel|markdown|tsv|json] [--arch x86|loongarch|powerpc]
   features decode EAX [EDX]   names the bits of a feature leaf
   features decode -           finds and decodes KVM's leaves in a raw dump
                               (`cpuid -r`) on standard input
@@ -61,18 +62,17 @@ fn table(mut options: &[&str]) -> Result<String, Failure> {
     let (mut format, mut arch) = (Format::Kernel, Arch::X86);
     loop {
         options = match options {
-            [] => return Ok(format.document(arch).to_string()),
+            [] => return Ok(Document::new(arch, format).to_string()),
             ["--format", name, rest @ ..] => {
-                format = Format::from_name(name)
-                    .ok_or_else(|| usage(format!("`{name}` is no format")))?;
+                format = name
+                    .parse()
+                    .map_err(|known| usage(format!("`{name}` is no format, {known}")))?;
                 rest
             }
-            ["--arch", "x86", rest @ ..] => {
-                arch = Arch::X86;
-                rest
-            }
-            ["--arch", "loongarch", rest @ ..] => {
-                arch = Arch::LoongArch;
+            ["--arch", name, rest @ ..] => {
+                arch = (Arch::ALL.into_iter())
+                    .find(|arch| arch.name() == *name)
+                    .ok_or_else(|| usage(format!("`{name}` has no feature word of KVM's")))?;
                 rest
             }
             [other, ..] => return Err(usage(format!("`{other}` is not understood"))),

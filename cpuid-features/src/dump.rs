@@ -111,7 +111,7 @@ impl CpuidReader for Dump<'_> {
             let Some(offset) = entry.leaf.checked_sub(KVM_CPUID_SIGNATURE) else {
                 continue;
             };
-            if !offset.is_multiple_of(HYPERVISOR_BASE_STEP) {
+            if offset % HYPERVISOR_BASE_STEP != 0 {
                 continue;
             }
             let Some(seen) = first_seen.get_mut((offset / HYPERVISOR_BASE_STEP) as usize) else {

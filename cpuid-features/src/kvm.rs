@@ -127,15 +127,16 @@ pub fn write(cpuid: &mut CpuId, negotiated: &Negotiated) -> Result<(), WriteErro
 /// left in the list; `cpuid` is then unchanged.
 pub fn write_at(cpuid: &mut CpuId, base: u32, negotiated: &Negotiated) -> Result<(), WriteError> {
     if !(KVM_CPUID_SIGNATURE..HYPERVISOR_BASE_END).contains(&base)
-        || !base.is_multiple_of(HYPERVISOR_BASE_STEP)
+        || base % HYPERVISOR_BASE_STEP != 0
     {
         return Err(WriteError::NotABase(base));
     }
     let from = cpuid.kvm_base();
-    if from != Some(base)
-        && let Some(other) = cpuid.as_slice().iter().find(|entry| within(entry, base))
-    {
-        return Err(WriteError::Occupied(other.function));
+    if from != Some(base) {
+        let mut entries = cpuid.as_slice().iter();
+        if let Some(other) = entries.find(|entry| within(entry, base)) {
+            return Err(WriteError::Occupied(other.function));
+        }
     }
     let features_at = base | KVM_CPUID_FEATURES;
     // Work on a copy, so that a list that is full stays as it was.

@@ -8,19 +8,21 @@ extern crate std;
 mod bits;
 mod document;
 mod dump;
-#[cfg(feature = "kvm-bindings")]
+#[cfg(all(feature = "kvm-bindings", target_arch = "x86_64"))]
 pub mod kvm;
 mod leaf;
 pub mod msr;
 #[cfg(target_arch = "x86_64")]
 mod native;
 mod negotiate;
+pub mod print;
 mod reason;
 mod select;
+mod since;
 mod table;
 
 pub use bits::{KvmFeatures, KvmHints, Singles};
-pub use document::{Document, Format};
+pub use document::Document;
 pub use dump::{Dump, DumpEntry};
 pub use leaf::{
     CpuidReader, CpuidRegs, HYPERVISOR_BASE_END, HYPERVISOR_BASE_STEP, KVM_CPUID_FEATURES,
@@ -31,8 +33,9 @@ pub use native::Native;
 pub use negotiate::{HaltService, KickService, NegotiateError, Negotiated, VmmSupport, negotiate};
 pub use reason::{Bit, Decision, Outcome, Reason};
 pub use select::{ParseSelectionError, Selection, SelectionFault, Token};
+pub use since::Since;
 pub use table::{
-    Arch, FEATURES, FeatureRow, GatedCall, GuestConditions, HINTS, HintRow,
-    LOONGARCH_CPUCFG_FEATURE, LOONGARCH_CPUCFG_SIGNATURE, LOONGARCH_FEATURES, Provider,
+    Arch, FEATURES, FeatureRow, GuestConditions, HINTS, HintRow, LOONGARCH_CPUCFG_FEATURE,
+    LOONGARCH_CPUCFG_SIGNATURE, LOONGARCH_FEATURES, POWERPC_FEATURES, Provider, feature_named,
     features_of,
 };

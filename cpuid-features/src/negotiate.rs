@@ -275,12 +275,13 @@ fn feature_verdict(
             Err(Reason::UnknownWithoutLapic)
         };
     };
-    if let Some(effect) = row.without_lapic
-        && !kernel_lapic
-    {
-        return Err(Reason::NoKernelLapic(effect));
+    match row.without_lapic {
+        Some(effect) if !kernel_lapic => return Err(Reason::NoKernelLapic(effect)),
+        _ => {}
     }
-    if !row.gates.is_empty() && bit != KvmFeatures::PV_UNHALT && vmm.kicks == KickService::Userspace
+    if !row.hypercalls.is_empty()
+        && bit != KvmFeatures::PV_UNHALT
+        && vmm.kicks == KickService::Userspace
     {
         return Err(Reason::HypercallNotServed);
     }

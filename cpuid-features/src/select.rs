@@ -167,7 +167,7 @@ impl Token {
     pub fn as_str(&self) -> &str {
         // Whole characters were copied, so neither can fail.
         let kept = self.bytes.get(..self.len).unwrap_or_default();
-        str::from_utf8(kept).unwrap_or_default()
+        core::str::from_utf8(kept).unwrap_or_default()
     }
 }
 

@@ -107,21 +107,15 @@ fn msrs_are_the_headers() {
     );
 }
 
-/// The hypercalls that rows name have the header's numbers.
+/// The hypercalls that rows name are the header's.
 #[test]
 fn gated_hypercalls_are_the_headers() {
-    let header = values("hypercalls", &macros(&["KVM_HC_"]));
-    let mut seen = 0;
-    for gate in FEATURES.iter().flat_map(|row| row.gates) {
-        assert_eq!(
-            Some(&u64::from(gate.nr)),
-            header.get(gate.kernel_name),
-            "{}",
-            gate.kernel_name
-        );
-        seen += 1;
+    let header = macros(&["KVM_HC_"]);
+    let named: Vec<_> = FEATURES.iter().flat_map(|row| row.hypercalls).collect();
+    for name in &named {
+        assert!(header.iter().any(|known| known == *name), "{name}");
     }
-    assert_eq!(seen, 5);
+    assert_eq!(named.len(), 5);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use cpuid_features::{
-    Arch, FEATURES, HINTS, KvmFeatures, KvmHints, LOONGARCH_FEATURES, Provider, msr,
+    Arch, FEATURES, HINTS, KvmFeatures, KvmHints, LOONGARCH_FEATURES, POWERPC_FEATURES, Provider,
+    msr,
 };
 
 #[test]
@@ -35,7 +36,10 @@ fn names_are_the_kernels() {
             .to_lowercase()
             .replace('_', "-")
     };
-    for row in FEATURES.iter().chain(LOONGARCH_FEATURES) {
+    for row in (FEATURES.iter())
+        .chain(LOONGARCH_FEATURES)
+        .chain(POWERPC_FEATURES)
+    {
         assert_eq!(row.name, typed(row.kernel_name, "KVM_FEATURE_"));
     }
     for row in HINTS {

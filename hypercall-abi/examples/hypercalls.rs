@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::process::ExitCode;
 
-use hypercall_abi::Format;
+use hypercall_abi::{Document, Format};
 
 const HELP: &str = "\
 Prints every KVM hypercall: numbers, arguments, results, features.
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    print(format)
+    print(Document::new(format))
 }
 
 /// The format asked for, or `None` for help.
@@ -43,10 +43,9 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Format>, Strin
             Some(("--format", name)) => name.to_owned(),
             _ => return Err(format!("unknown argument {arg:?}")),
         };
-        format = Format::from_name(&name).ok_or_else(|| {
-            let names = Format::ALL.map(Format::name).join(", ");
-            format!("unknown format {name:?}, expected one of {names}")
-        })?;
+        format = name
+            .parse()
+            .map_err(|known| format!("unknown format {name:?}, {known}"))?;
     }
     Ok(Some(format))
 }

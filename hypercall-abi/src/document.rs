@@ -1,134 +1,210 @@
-//! The table, printed. One file a format; `core::fmt` only.
-
-mod json;
-mod kernel;
-mod markdown;
-mod prose;
-mod tsv;
-mod wrap;
+//! The documents of the table; cpuid-features' `print` has the formats.
 
 use core::fmt;
 
-use crate::table::{Gate, Since};
+use cpuid_features::print::{Entry, Field, Format, Printer, Value};
 
-/// A form to print the table in.
+use crate::arch::Arch;
+use crate::errno::Errno;
+use crate::table::{self, Row, TABLE};
+
+/// The table, to be printed: its `Display` is the document.
 ///
-/// `Display` of a format is the document.
+/// TSV has the columns arch, nr, name, status, gate; numbers from 100 on are
+/// hexadecimal.
 ///
 /// ```
-/// use hypercall_abi::Format;
+/// use hypercall_abi::{Document, Format};
 ///
-/// let tsv = Format::Tsv.to_string();
+/// let tsv = Document::new(Format::Tsv).to_string();
 /// assert_eq!(tsv.lines().next(), Some("arch\tnr\tname\tstatus\tgate"));
 /// assert!(tsv.contains("x86\t5\tKVM_HC_KICK_CPU\tactive\tKVM_FEATURE_PV_UNHALT\n"));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Format {
-    /// Text in the shape of the kernel's own `hypercalls.rst`.
-    Kernel,
-    /// Markdown, which is the crate's [reference page](crate::hypercalls).
-    Markdown,
-    /// Tab-separated values with a line of headings: arch, nr, name, status,
-    /// gate. Numbers from 100 on in hexadecimal.
-    Tsv,
-    /// One JSON array, an object a row.
-    Json,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Document {
+    format: Format,
 }
 
-impl Format {
-    /// Every format.
-    pub const ALL: [Self; 4] = [Self::Kernel, Self::Markdown, Self::Tsv, Self::Json];
-
-    /// The name on a command line.
+impl Document {
+    /// The table in that format.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Kernel => "kernel",
-            Self::Markdown => "markdown",
-            Self::Tsv => "tsv",
-            Self::Json => "json",
-        }
-    }
-
-    /// The format of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
+    pub const fn new(format: Format) -> Self {
+        Self { format }
     }
 }
 
-impl fmt::Display for Format {
+impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kernel => kernel::write(f),
-            Self::Markdown => markdown::write(f),
-            Self::Tsv => tsv::write(f),
-            Self::Json => json::write(f),
+        let mut printer = Printer::new(self.format, f)?;
+        match self.format {
+            Format::Kernel => kernel(&mut printer)?,
+            Format::Markdown => markdown(&mut printer)?,
+            Format::Tsv => overview(&mut printer, &["arch", "nr", "name", "status", "gate"])?,
+            _ => {}
         }
+        for arch in Arch::ALL {
+            printer.heading(2, &arch.name())?;
+            convention(&mut printer, arch)?;
+            for row in TABLE.iter().filter(|row| row.arch == arch) {
+                record(&mut printer, row)?;
+            }
+        }
+        printer.finish()
     }
 }
 
-/// A number as it is written in its architecture's documents, near enough:
-/// small ones decimal, function codes and identifiers hexadecimal.
-struct Number(u64);
-
-impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 < 100 {
-            write!(f, "{}", self.0)
-        } else {
-            write!(f, "{:#x}", self.0)
-        }
-    }
+/// The kernel document's beginning: its template, with what that leaves out.
+fn kernel(printer: &mut Printer<'_>) -> fmt::Result {
+    printer.heading(1, &"Linux KVM Hypercall")?;
+    printer.text(
+        &"Hypercalls of KVM, by architecture. Each architecture has a number space of its own, \
+          although x86, PowerPC and MIPS take theirs from one header, \
+          include/uapi/linux/kvm_para.h. The number before a name is the hypercall's value. A \
+          hypercall that no kernel has is \"proposed\".",
+    )?;
+    printer.text(
+        &"The template for each hypercall is: its value and name, architecture, status (active, \
+          deprecated, reserved, proposed), purpose, notes, inputs by register with units, \
+          outputs, return codes, the feature that announces it, since when there is it, who \
+          serves it and where the kernel has it.",
+    )?;
+    printer.heading(2, &"Return codes")?;
+    printer.text(&"A guest reads the negative value.")?;
+    printer.table(&["code", "value", "meaning"], &errnos)
 }
 
-/// A gate in one name: the feature bit's, or the words of its architecture.
-struct GateName<'a>(&'a Gate);
-
-impl fmt::Display for GateName<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Gate::None => f.write_str("none"),
-            Gate::Enforced(feature) | Gate::Advertised(feature, _) => match feature.row() {
-                Some(row) => f.write_str(row.kernel_name),
-                None => write!(f, "{feature}"),
-            },
-            Gate::Other(text) => f.write_str(text),
-            Gate::Unverified => f.write_str("unverified"),
-        }
-    }
+fn markdown(printer: &mut Printer<'_>) -> fmt::Result {
+    printer.heading(1, &"Hypercalls")?;
+    printer.text(
+        &"Every hypercall of KVM, by architecture. Printed from the crate's table by the example \
+          hypercalls with --format markdown: do not edit.",
+    )?;
+    overview(
+        printer,
+        &["architecture", "number", "name", "status", "feature"],
+    )?;
+    printer.heading(2, &"Return codes")?;
+    printer.text(&"A guest reads the negative value.")?;
+    printer.table(&["code", "value", "meaning"], &errnos)
 }
 
-/// A gate with where its bit is and who looks at it.
-struct GateText<'a>(&'a Gate);
+fn overview(printer: &mut Printer<'_>, columns: &[&str]) -> fmt::Result {
+    printer.table(columns, &|each| {
+        TABLE.iter().try_for_each(|row| {
+            each(&[
+                Value::Text(&row.arch.name()),
+                Value::Text(&row.number()),
+                Value::Code(&row.name),
+                Value::Text(&row.status.name()),
+                Value::Text(&row.gate),
+            ])
+        })
+    })
+}
 
-impl fmt::Display for GateText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        GateName(self.0).fmt(f)?;
-        match self.0 {
-            Gate::Enforced(feature) => write!(
-                f,
-                ", CPUID leaf 0x40000001 eax bit {}; KVM insists on it only with \
-                 KVM_CAP_ENFORCE_PV_FEATURE_CPUID",
-                feature.bits().trailing_zeros()
+fn errnos(each: &mut dyn FnMut(&[Value<'_>]) -> fmt::Result) -> fmt::Result {
+    Errno::ALL.iter().try_for_each(|errno| {
+        each(&[
+            Value::Code(&errno.name),
+            Value::Number(errno.code.into()),
+            Value::Text(&errno.meaning),
+        ])
+    })
+}
+
+/// How the calls of an architecture are made.
+fn convention(printer: &mut Printer<'_>, arch: Arch) -> fmt::Result {
+    let convention = arch.convention();
+    printer.facts(&[
+        prose("Instruction", Value::Text(&convention.instruction)),
+        prose("Number", Value::Text(&convention.number_text())),
+        prose("Arguments", Value::Text(&convention.arguments_text())),
+        prose("Result", Value::Text(&convention.result_text())),
+        prose("Preserved", Value::Text(&convention.preserved)),
+        prose("Source", Value::Text(&convention.source)),
+    ])
+}
+
+fn record(printer: &mut Printer<'_>, row: &Row) -> fmt::Result {
+    let register = if row.number_register() == row.nr {
+        ""
+    } else {
+        "Number register"
+    };
+    let notes = if row.notes.is_empty() { "" } else { "Notes" };
+    printer.record(
+        &format_args!("{}. {}", row.number(), row.name),
+        &[
+            both("arch", "Architecture", Value::Text(&row.arch.name())),
+            json("nr", Value::Number(row.nr)),
+            prose("Value", Value::Text(&row.number())),
+            both(
+                "number_register",
+                register,
+                Value::Hex(row.number_register()),
             ),
-            Gate::Advertised(feature, host) => write!(
-                f,
-                ", CPUID leaf 0x40000001 eax bit {}, for the guest to look at; the host goes \
-                 by {host}",
-                feature.bits().trailing_zeros()
+            json("name", Value::Code(&row.name)),
+            both("status", "Status", Value::Text(&row.status.name())),
+            both("purpose", "Purpose", Value::Text(&row.purpose)),
+            both("notes", notes, Value::Text(&row.notes)),
+            both(
+                "inputs",
+                "Inputs",
+                Value::Entries(&|each| operands(row.inputs, each)),
             ),
-            Gate::None | Gate::Other(_) | Gate::Unverified => Ok(()),
-        }
-    }
+            both(
+                "outputs",
+                "Outputs",
+                Value::Entries(&|each| operands(row.outputs, each)),
+            ),
+            both(
+                "returns",
+                "Return codes",
+                Value::Entries(&|each| {
+                    row.returns.iter().try_for_each(|answer| {
+                        each(&Entry {
+                            key: ("value", &answer.value),
+                            note: None,
+                            meaning: &answer.meaning,
+                        })
+                    })
+                }),
+            ),
+            json("gate", Value::Text(&row.gate)),
+            prose("Feature", Value::Text(&row.gate.explained())),
+            both("since", "Since Linux", Value::Text(&row.since)),
+            both(
+                "since_source",
+                "Release by",
+                Value::Text(&row.since.source()),
+            ),
+            both("served_by", "Served by", Value::Text(&row.server.name())),
+            both("source", "Source", Value::Text(&row.source)),
+        ],
+    )
 }
 
-impl fmt::Display for Since {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Linux(release) => write!(f, "Linux {release}"),
-            Self::Unverified => f.write_str("unverified"),
-        }
-    }
+fn operands(
+    fields: &[table::Field],
+    each: &mut dyn FnMut(&Entry<'_>) -> fmt::Result,
+) -> fmt::Result {
+    fields.iter().try_for_each(|field| {
+        each(&Entry {
+            key: ("place", &field.place),
+            note: Some(("width", &field.width)),
+            meaning: &field.meaning,
+        })
+    })
+}
+
+fn both<'a>(key: &'static str, label: &'static str, value: Value<'a>) -> Field<'a> {
+    Field { key, label, value }
+}
+
+fn json<'a>(key: &'static str, value: Value<'a>) -> Field<'a> {
+    both(key, "", value)
+}
+
+fn prose<'a>(label: &'static str, value: Value<'a>) -> Field<'a> {
+    both("", label, value)
 }

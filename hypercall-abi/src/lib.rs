@@ -15,7 +15,7 @@ pub mod doorbell;
 mod errno;
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
 pub mod guest;
-#[cfg(feature = "kvm-bindings")]
+#[cfg(all(feature = "kvm-bindings", target_arch = "x86_64"))]
 mod kvm;
 mod nr;
 mod raw;
@@ -29,13 +29,15 @@ pub use call::{
     ClockPairing, ClockPairingData, GpaRange, Hypercall, Ipi, IpiTargets, KickCpu, MapGpaRange,
     MmuOp, PageSize, SchedYield, SendIpi,
 };
+pub use cpuid_features::Since;
+pub use cpuid_features::print::Format;
 pub use dispatch::{Enforcement, HypercallHandler, admit, dispatch};
-pub use document::Format;
+pub use document::Document;
 pub use errno::{
     Errno, HypercallResult, KVM_E2BIG, KVM_EFAULT, KVM_EINVAL, KVM_ENOSYS, KVM_EOPNOTSUPP,
     KVM_EPERM, KvmErrno, from_rax, to_rax,
 };
-#[cfg(feature = "kvm-bindings")]
+#[cfg(all(feature = "kvm-bindings", target_arch = "x86_64"))]
 pub use kvm::write_result;
 pub use nr::{
     HypercallNr, KVM_HC_CLOCK_PAIRING, KVM_HC_FEATURES, KVM_HC_KICK_CPU, KVM_HC_MAP_GPA_RANGE,
@@ -43,4 +45,6 @@ pub use nr::{
     KVM_HC_PPC_MAP_MAGIC_PAGE, KVM_HC_SCHED_YIELD, KVM_HC_SEND_IPI, KVM_HC_VAPIC_POLL_IRQ,
 };
 pub use raw::{Mode, RawHypercall};
-pub use table::{Field, Gate, Return, Row, Server, Since, Status, TABLE, find};
+pub use table::{
+    Answer, Field, Gate, HostGate, Place, Register, Return, Row, Server, Status, TABLE, Width, find,
+};

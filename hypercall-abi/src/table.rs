@@ -1,6 +1,11 @@
 //! The one table. Every number, name, gate and printed document of the crate
 //! derives from it.
 
+mod answer;
+mod gate;
+mod operand;
+mod row;
+
 mod arm64;
 mod loongarch;
 mod mips;
@@ -8,170 +13,14 @@ mod powerpc;
 mod s390;
 mod x86;
 
-use cpuid_features::KvmFeatures;
+pub use answer::{Answer, Return};
+pub use gate::{Gate, HostGate};
+pub use operand::{Field, Place, Register, Width};
+pub use row::{Row, Server, Status};
 
 use crate::arch::Arch;
 
-/// Whether a hypercall is still one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Status {
-    /// Served by current kernels.
-    Active,
-    /// Superseded, and its code removed: current kernels answer as to an
-    /// unknown number.
-    Deprecated,
-    /// A number that the header keeps, and that the kernel answers as an
-    /// unknown one.
-    Reserved,
-    /// Seen, but not in a kernel that has it.
-    Unverified,
-}
-
-impl Status {
-    /// The word as printed.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Deprecated => "deprecated",
-            Self::Reserved => "reserved",
-            Self::Unverified => "unverified",
-        }
-    }
-}
-
-/// What a guest must see before it calls, and whether the host insists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Gate {
-    /// Nothing: a guest finds out by calling.
-    None,
-    /// A bit of CPUID leaf `0x40000001` eax, without which KVM answers
-    /// -`KVM_ENOSYS` once `KVM_CAP_ENFORCE_PV_FEATURE_CPUID` is on.
-    Enforced(KvmFeatures),
-    /// A bit of the same word that a guest must look for, and that KVM does
-    /// not look at; and what the host looks at in its place.
-    Advertised(KvmFeatures, &'static str),
-    /// Another architecture's way to say so.
-    Other(&'static str),
-    /// Not known to this table.
-    Unverified,
-}
-
-/// One register of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Field {
-    /// The register or memory that holds it.
-    pub place: &'static str,
-    /// Meaning and unit.
-    pub meaning: &'static str,
-}
-
-impl Field {
-    /// The call has none.
-    pub const NONE: &[Self] = &[];
-    /// What the call has is not known to this table.
-    pub const UNVERIFIED: &[Self] = &[Self {
-        place: "unverified",
-        meaning: "no kernel source read says",
-    }];
-}
-
-/// One answer of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Return {
-    /// The value as the guest reads it, by name where it has one.
-    pub value: &'static str,
-    /// When.
-    pub meaning: &'static str,
-}
-
-/// The first kernel release that had it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Since {
-    /// That release of Linux.
-    Linux(&'static str),
-    /// Not checked against a release.
-    Unverified,
-}
-
-/// Who serves the call on the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Server {
-    /// KVM alone; userspace never sees it.
-    Kernel,
-    /// KVM, which can be told to hand it to userspace.
-    KernelMayExit,
-    /// Userspace; KVM only passes it on.
-    Userspace,
-    /// Nobody: the kernel has no code for it.
-    Nobody,
-    /// Not known to this table.
-    Unverified,
-}
-
-impl Server {
-    /// The words as printed.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Kernel => "kernel",
-            Self::KernelMayExit => "kernel, may exit to userspace",
-            Self::Userspace => "userspace",
-            Self::Nobody => "nobody",
-            Self::Unverified => "unverified",
-        }
-    }
-}
-
-/// One hypercall.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Row {
-    /// Whose number space it is.
-    pub arch: Arch,
-    /// The number, as [`Arch`] passes it in its number register or immediate.
-    pub nr: u64,
-    /// The kernel's name.
-    pub name: &'static str,
-    /// Whether it is still served.
-    pub status: Status,
-    /// What it is for.
-    pub purpose: &'static str,
-    /// What goes in, by register.
-    pub inputs: &'static [Field],
-    /// What comes out beside the return code.
-    pub outputs: &'static [Field],
-    /// The return codes.
-    pub returns: &'static [Return],
-    /// What announces it.
-    pub gate: Gate,
-    /// Its first release.
-    pub since: Since,
-    /// Who serves it.
-    pub server: Server,
-    /// Where the kernel has it.
-    pub source: &'static str,
-}
-
-impl Row {
-    /// What the guest loads into the number register: the number, which
-    /// PowerPC combines with KVM's vendor code 42.
-    #[must_use]
-    pub const fn number_register(&self) -> u64 {
-        match self.arch {
-            Arch::PowerPc => (42 << 16) | self.nr,
-            _ => self.nr,
-        }
-    }
-}
-
-/// Every hypercall, by architecture and number.
+/// Every hypercall, by architecture and number. See [`find`] for an example.
 pub const TABLE: &[Row] = &[
     x86::VAPIC_POLL_IRQ,
     x86::MMU_OP,
@@ -200,12 +49,26 @@ pub const TABLE: &[Row] = &[
     arm64::MMIO_GUARD,
     arm64::DISCOVER_IMPL_VER,
     arm64::DISCOVER_IMPL_CPUS,
+    s390::RELEASE_PAGES,
+    s390::TIME_SLICE_END,
     s390::YIELD_TO,
+    s390::CPU_UTILIZATION,
+    s390::PAGE_REFERENCE,
+    s390::WATCHDOG,
+    s390::IPL,
     s390::KVM,
     s390::BREAKPOINT,
 ];
 
 /// The row of that number on that architecture.
+///
+/// ```
+/// use hypercall_abi::{Arch, find};
+///
+/// assert_eq!(find(Arch::X86, 1).unwrap().name, "KVM_HC_VAPIC_POLL_IRQ");
+/// assert_eq!(find(Arch::LoongArch, 1).unwrap().name, "KVM_HCALL_FUNC_IPI");
+/// assert_eq!(find(Arch::X86, 3), None);
+/// ```
 #[must_use]
 pub const fn find(arch: Arch, nr: u64) -> Option<&'static Row> {
     let mut rest = TABLE;
@@ -259,13 +122,3 @@ const _: () = {
         rest = tail;
     }
 };
-
-/// A register or memory, and its meaning.
-const fn field(place: &'static str, meaning: &'static str) -> Field {
-    Field { place, meaning }
-}
-
-/// A return value, and when.
-const fn ret(value: &'static str, meaning: &'static str) -> Return {
-    Return { value, meaning }
-}

@@ -66,7 +66,7 @@ const fn raw(nr: u64, args: [u64; 4], mode: Mode, cpl: u8) -> RawHypercall {
 /// Negated, as `-KVM_EPERM` and `-KVM_ENOSYS` are in the guest's RAX. The
 /// codes are compared with the kernel's header in `header.rs`.
 const fn negated(code: i64, mode: Mode) -> u64 {
-    mode.truncate(code.wrapping_neg().cast_unsigned())
+    mode.truncate(u64::from_ne_bytes(code.wrapping_neg().to_ne_bytes()))
 }
 
 /// What `guest_pv_has` guards in `arch/x86/kvm/x86.c`, by number and bit. The
@@ -146,30 +146,6 @@ fn gates_are_those_of_cpuid_features() {
             (Gate::Enforced(bit), Some((_, guard))) => assert_eq!(bit, *guard, "{}", row.name),
             (Gate::Enforced(_), None) | (_, Some(_)) => panic!("{}: {:?}", row.name, row.gate),
             _ => {}
-        }
-    }
-    let ours = |arch| {
-        TABLE
-            .iter()
-            .filter(move |row| row.arch == arch)
-            .map(|row| (row.nr, row.name))
-    };
-    for (arch, theirs) in [
-        (Arch::X86, cpuid_features::Arch::X86),
-        (Arch::LoongArch, cpuid_features::Arch::LoongArch),
-    ] {
-        for feature in cpuid_features::features_of(theirs) {
-            for call in feature.gates {
-                let call = (u64::from(call.nr), call.kernel_name);
-                assert!(ours(arch).any(|row| row == call), "{call:?}");
-            }
-        }
-    }
-    // And the other way round: every gated call is listed with its bit.
-    for row in TABLE.iter().filter(|row| row.arch == Arch::X86) {
-        if let Gate::Enforced(bit) | Gate::Advertised(bit, _) = row.gate {
-            let gates = bit.row().unwrap().gates;
-            assert!(gates.iter().any(|call| call.kernel_name == row.name));
         }
     }
 }

@@ -53,9 +53,9 @@ extern "C" fn play_hypervisor(_: i32, _: *mut libc::siginfo_t, context: *mut c_v
         libc::REG_RSI,
     ];
     for (seen, register) in SEEN.iter().zip(registers) {
-        seen.store(gregs[index(register)].cast_unsigned(), Ordering::Relaxed);
+        seen.store(gregs[index(register)] as u64, Ordering::Relaxed);
     }
-    let rip = gregs[index(libc::REG_RIP)].cast_unsigned();
+    let rip = gregs[index(libc::REG_RIP)] as u64;
     // SAFETY: the instruction was fetched from there, and code goes on behind
     // it: at least the two instructions that end the asm block.
     let code = unsafe { ptr::read_unaligned(ptr::with_exposed_provenance::<u64>(address(rip))) };

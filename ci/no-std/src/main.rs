@@ -8,7 +8,7 @@ use core::panic::PanicInfo;
 
 use cpuid_features::{Dump, KvmFeatures, KvmLeaf, Selection, VmmSupport, negotiate};
 use hypercall_abi::guest::{Hypercalls, Transport};
-use hypercall_abi::{Enforcement, Format, HypercallHandler, Mode, RawHypercall, dispatch};
+use hypercall_abi::{Document, Enforcement, Format, HypercallHandler, Mode, RawHypercall, dispatch};
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
@@ -50,7 +50,7 @@ fn hypercalls() {
     core::hint::black_box(dispatch(&call, Enforcement::NotEnforced, &mut Nowhere));
     core::hint::black_box(core::fmt::write(
         &mut Nowhere,
-        format_args!("{}", Format::Json),
+        format_args!("{}", Document::new(Format::Json)),
     ))
     .ok();
     if let Some(transport) = Transport::detect() {

@@ -25,7 +25,7 @@ impl MapGpaRange {
     #[inline]
     pub const fn check(&self) -> Result<GpaRange, KvmErrno> {
         let first = self.gpa / GpaRange::PAGE;
-        if !self.gpa.is_multiple_of(GpaRange::PAGE)
+        if self.gpa % GpaRange::PAGE != 0
             || self.pages == 0
             || first.checked_add(self.pages).is_none()
         {

@@ -2,39 +2,68 @@
 //! result in v0.
 //!
 //! The header has the numbers, and `arch/mips/kvm/hypcall.c` answers
-//! -`KVM_ENOSYS` to all of them: what they take and give no kernel says.
+//! -`KVM_ENOSYS` to all of them. What they take is what the guest platform
+//! `arch/mips/paravirt` of old kernels passed.
 
-use super::{Field, Gate, Return, Row, Server, Since, Status, ret};
+use cpuid_features::Since;
+
+use super::{Answer, Field, Gate, Place, Register, Return, Row, Server, Status, Width};
 use crate::arch::Arch;
+use crate::errno::KvmErrno;
 
-const UNSERVED: &[Return] = &[ret("-KVM_ENOSYS", "always")];
+const ROW: Row = Row {
+    arch: Arch::Mips,
+    nr: 0,
+    name: "",
+    status: Status::Reserved,
+    purpose: "",
+    notes: "KVM has no code for it. Its use is that of the guest platform arch/mips/paravirt of \
+            old kernels, which other hypervisors served.",
+    inputs: &[],
+    outputs: &[],
+    returns: &[Return::new(
+        Answer::Error(KvmErrno::ENOSYS),
+        "always, from KVM",
+    )],
+    gate: Gate::None,
+    since: Since::AtLatest {
+        release: "6.1",
+        file: "include/uapi/linux/kvm_para.h",
+    },
+    server: Server::Nobody,
+    source: "include/uapi/linux/kvm_para.h; arch/mips/kvm/hypcall.c, kvm_mips_hypercall",
+};
 
-pub(super) const MIPS_GET_CLOCK_FREQ: Row = row(
-    6,
-    "KVM_HC_MIPS_GET_CLOCK_FREQ",
-    "Get the frequency of a clock, going by the name.",
-);
-pub(super) const MIPS_EXIT_VM: Row =
-    row(7, "KVM_HC_MIPS_EXIT_VM", "End the VM, going by the name.");
-pub(super) const MIPS_CONSOLE_OUTPUT: Row = row(
-    8,
-    "KVM_HC_MIPS_CONSOLE_OUTPUT",
-    "Write to a console, going by the name.",
-);
+pub(super) const MIPS_GET_CLOCK_FREQ: Row = Row {
+    nr: 6,
+    name: "KVM_HC_MIPS_GET_CLOCK_FREQ",
+    purpose: "Get the frequency of the CP0 counter in Hz, as the result.",
+    ..ROW
+};
 
-const fn row(nr: u64, name: &'static str, purpose: &'static str) -> Row {
-    Row {
-        arch: Arch::Mips,
-        nr,
-        name,
-        status: Status::Reserved,
-        purpose,
-        inputs: Field::UNVERIFIED,
-        outputs: Field::UNVERIFIED,
-        returns: UNSERVED,
-        gate: Gate::None,
-        since: Since::Unverified,
-        server: Server::Nobody,
-        source: "include/uapi/linux/kvm_para.h; arch/mips/kvm/hypcall.c, kvm_mips_hypercall",
-    }
-}
+pub(super) const MIPS_EXIT_VM: Row = Row {
+    nr: 7,
+    name: "KVM_HC_MIPS_EXIT_VM",
+    purpose: "End the VM.",
+    ..ROW
+};
+
+pub(super) const MIPS_CONSOLE_OUTPUT: Row = Row {
+    nr: 8,
+    name: "KVM_HC_MIPS_CONSOLE_OUTPUT",
+    purpose: "Write to a console.",
+    inputs: &[
+        Field::new(
+            Place::In(Register::A0),
+            Width::Mode,
+            "port: 0, or the number of the virtual console",
+        ),
+        Field::new(Place::In(Register::A1), Width::Mode, "address of the text"),
+        Field::new(
+            Place::In(Register::A2),
+            Width::Mode,
+            "length of the text in bytes",
+        ),
+    ],
+    ..ROW
+};
