@@ -36,6 +36,8 @@ fn usage_errors_are_status_2() {
     refused(&["demo", "--vcpus", "99999999999"], 2, "99999999999");
     refused(&["demo", "--vcpus", ""], 2, "--vcpus");
     refused(&["demo", "--backend", "xen"], 2, "'xen'");
+    refused(&["demo", "--transport", "smoke"], 2, "'smoke'");
+    refused(&["demo", "--door", "smoke"], 2, "'smoke'");
     for seconds in ["0", "-1", "nan", "inf", "1e9", "x"] {
         refused(&["demo", &format!("--seconds={seconds}")], 2, seconds);
     }
@@ -67,6 +69,18 @@ fn what_the_host_cannot_do_is_status_1() {
         &["demo", "--backend", "hosted", "--pv", "+migration-control"],
         1,
         "migration-control",
+    );
+}
+
+#[test]
+fn the_effect_of_pv_is_printed_once() {
+    let args = ["demo", "--backend", "hosted", "--modes", "spin", "--json"];
+    let more = ["--vcpus", "1,2", "--seconds", "0.05", "--pv=-pv-unhalt"];
+    let output = vmm(&[args.as_slice(), &more].concat());
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "vmm-reference: pv-unhalt dropped: the user turned it off\n"
     );
 }
 

@@ -14,9 +14,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::guests::{self, flat};
-use common::{LIMIT, Scratch, finish, kvm, run, wait};
+use common::{LIMIT, Scratch, finish, kvm, run, terminal, wait};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
 /// How long an orderly end may take (a promise of the documentation; the
@@ -25,20 +24,6 @@ const END: Duration = Duration::from_secs(10);
 
 fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
-}
-
-/// A pseudo-terminal: the master, and the slave to give to a child.
-fn terminal() -> (File, File) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let name = ptsname(&master, Vec::new()).unwrap();
-    let slave = File::options()
-        .read(true)
-        .write(true)
-        .open(name.to_str().unwrap())
-        .unwrap();
-    (File::from(master), slave)
 }
 
 /// The terminal's modes, as far as raw mode changes them.

@@ -65,3 +65,23 @@ fn reset_and_power_off_end_with_0() {
         assert_eq!(said.stderr, "");
     }
 }
+
+/// What `--pv` does reaches the user: the bit that was named, and what goes with
+/// it; and nothing else, for a bit that nobody named is no news.
+#[test]
+fn the_effect_of_pv_is_printed() {
+    if !kvm() {
+        return;
+    }
+    let dir = Scratch::new("pv");
+    let kernel = dir.file("kernel", &flat(&guests::power_off()));
+    let said = finish(run(&kernel).arg("--pv=-steal-time,-pv-eoi"));
+    assert_eq!(said.status, Some(0), "{said:?}");
+    let named = "vmm-reference: steal-time dropped: the user turned it off\n";
+    assert!(said.stderr.contains(named), "{said:?}");
+    for line in said.stderr.lines() {
+        let rest = line.trim_start_matches("vmm-reference: ");
+        let is_one = ["steal-time ", "pv-eoi ", "pv-tlb-flush ", "pv-sched-yield "];
+        assert!(is_one.iter().any(|bit| rest.starts_with(bit)), "{line}");
+    }
+}

@@ -51,7 +51,7 @@ pub fn measure(backend: &Backend, turns: usize, time: Duration) -> Result<Policy
                 policy: *policy,
             };
             let cells = demo::plan(&config, backend)?;
-            let outcome = demo::run(&config, backend, &cells)?;
+            let outcome = demo::run(&config, backend, &cells, &mut ())?;
             for (row, rates) in outcome.rows.iter().zip(rates) {
                 rates.push(row.ops_per_s);
             }

@@ -1,5 +1,6 @@
 //! `vmm-reference demo`.
 
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use cpuid_features::Selection;
 
 use super::auto::{self, Auto};
 use super::{AnyError, INTERRUPTED, print};
+use crate::demo::live::Live;
 use crate::demo::{self, Backend, BackendKind, DemoConfig, Mode, Workload};
 use crate::halt_mode::HaltMode;
 use crate::policy::{Policy, PollPolicy, YieldPolicy};
@@ -135,12 +137,21 @@ impl super::Subcommand for DemoArgs {
                 config.workload.spin.as_micros(),
             ))?;
         }
-        let outcome = demo::run(&config, &backend, &cells)?;
+        // On a terminal the rows are printed as they are measured.
+        let mut live =
+            (!self.json && io::stdout().is_terminal()).then(|| Live::new(cells.len(), config.time));
+        let outcome = match &mut live {
+            Some(live) => demo::run(&config, &backend, &cells, live)?,
+            None => demo::run(&config, &backend, &cells, &mut ())?,
+        };
+        let is_live = live.take().is_some();
         if self.json {
             print(&format!(
                 "{}\n",
                 serde_json::to_string_pretty(&outcome.rows)?
             ))?;
+        } else if is_live {
+            print(&demo::table::behind_table(&outcome.rows))?;
         } else {
             print(&demo::table::text(&outcome.rows))?;
         }

@@ -4,14 +4,15 @@
 //! - [`choose`]: which halt modes and hypercall transports this host has;
 //! - [`lock_vm`]: a VM with the lock program in it, on either backend;
 //! - [`cell`]: one measurement: a mode, a VM, a time;
-//! - [`table`]: the table, the chart and what they mean.
+//! - [`table`]: the table, the chart and what they mean;
+//! - [`live`]: the rows as they are measured, on a terminal.
 
 pub mod cell;
 pub mod choose;
+pub mod live;
 pub mod lock_vm;
 pub mod table;
 
-use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use cpuid_features::{KvmFeatures, Selection};
@@ -27,6 +28,7 @@ use crate::transport::{HaltKick, Instruction, Transport};
 use crate::vm::VmSpec;
 use cell::{Cell, CellError, DemoRow};
 pub use choose::ChoiceError;
+use live::DemoWatcher;
 
 /// What runs the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
@@ -295,6 +297,7 @@ pub fn run(
     config: &DemoConfig,
     backend: &Backend,
     cells: &[Cell],
+    watcher: &mut dyn DemoWatcher,
 ) -> Result<DemoOutcome, DemoError> {
     let mut outcome = DemoOutcome {
         rows: Vec::with_capacity(cells.len()),
@@ -304,39 +307,17 @@ pub fn run(
         return Ok(outcome);
     };
     let speed = cell::calibrate(backend, &first.spec)?;
-    for (done, cell) in cells.iter().enumerate() {
-        progress(done, cells.len(), backend, cell);
+    for cell in cells {
+        let HaltKick { halt, transport } = cell.spec.halt_kick;
+        let transport = transport.name(backend.instruction());
+        watcher.begins(cell, &table::label(cell.mode, halt, transport));
         let (row, interrupted) = cell.run(backend, &config.workload, speed, config.time)?;
         outcome.rows.push(row);
+        watcher.measured(&outcome.rows);
         if interrupted {
             outcome.interrupted = true;
             break;
         }
     }
-    progress_end();
     Ok(outcome)
-}
-
-/// One line on a terminal, overwritten; nothing elsewhere.
-fn progress(done: usize, of: usize, backend: &Backend, cell: &Cell) {
-    let mut err = std::io::stderr();
-    if err.is_terminal() {
-        let HaltKick { halt, transport } = cell.spec.halt_kick;
-        let transport = transport.name(backend.instruction());
-        let mode = table::label(cell.mode, halt, transport);
-        // A terminal that is gone is no reason to end a measurement.
-        let _ = write!(
-            err,
-            "\r\x1b[K[{}/{of}] {mode}, {} vCPUs ...",
-            done + 1,
-            cell.spec.vcpus
-        );
-    }
-}
-
-fn progress_end() {
-    let mut err = std::io::stderr();
-    if err.is_terminal() {
-        let _ = write!(err, "\r\x1b[K");
-    }
 }

@@ -8,11 +8,23 @@ use crate::halt_mode::HaltMode;
 
 const BAR_WIDTH: f64 = 40.0;
 
+/// The table's head, a line.
+pub const HEAD: &str = "vCPUs   over  waiters             locks/s    gain     halts     kicks   CPU s  \
+                        wait p50  wait p99\n";
+
 /// The table, the chart and two or three sentences; plain text, at most 100
 /// columns.
 pub fn text(rows: &[DemoRow]) -> String {
+    let mut out = HEAD.to_string();
+    for n in 1..=rows.len() {
+        out.push_str(&last_row(rows.get(..n).unwrap_or_default()));
+    }
+    out + &behind_table(rows)
+}
+
+/// What stands behind the table.
+pub fn behind_table(rows: &[DemoRow]) -> String {
     let mut out = String::new();
-    table(&mut out, rows);
     chart(&mut out, rows);
     kvm_counts(&mut out, rows);
     verdict(&mut out, rows);
@@ -49,34 +61,30 @@ fn overcommit(row: &DemoRow) -> f64 {
     f64::from(row.vcpus) / row.host_cpus as f64
 }
 
-// Writing to a String does not fail; `let _` says that it was seen.
-fn table(out: &mut String, rows: &[DemoRow]) {
-    let _ = writeln!(
-        out,
-        "vCPUs   over  waiters             locks/s    gain     halts     kicks   CPU s  wait p50  wait p99"
-    );
-    let mut last = 0;
-    for row in rows {
-        if last != 0 && last != row.vcpus {
-            out.push('\n');
-        }
-        last = row.vcpus;
-        let gain = gain(rows, row).map_or_else(|| "-".to_string(), |g| format!("{g:.1}x"));
-        let _ = writeln!(
-            out,
-            "{:>5}  {:>4.1}x  {:<17}  {:>8}  {:>6}  {:>8}  {:>8}  {:>6.2}  {:>8}  {:>8}",
-            row.vcpus,
-            overcommit(row),
-            row_label(row),
-            round(row.ops_per_s),
-            gain,
-            row.halts,
-            row.kicks,
-            row.cpu_seconds,
-            time(row.wait_p50_us),
-            time(row.wait_p99_us),
-        );
-    }
+/// The table's line for the last of these rows, an empty one before it if the
+/// number of vCPUs is a new one.
+pub fn last_row(rows: &[DemoRow]) -> String {
+    let Some((row, before)) = rows.split_last() else {
+        return String::new();
+    };
+    let gap = match before.last() {
+        Some(last) if last.vcpus != row.vcpus => "\n",
+        _ => "",
+    };
+    let gain = gain(rows, row).map_or_else(|| "-".to_string(), |g| format!("{g:.1}x"));
+    format!(
+        "{gap}{:>5}  {:>4.1}x  {:<17}  {:>8}  {:>6}  {:>8}  {:>8}  {:>6.2}  {:>8}  {:>8}\n",
+        row.vcpus,
+        overcommit(row),
+        row_label(row),
+        round(row.ops_per_s),
+        gain,
+        row.halts,
+        row.kicks,
+        row.cpu_seconds,
+        time(row.wait_p50_us),
+        time(row.wait_p99_us),
+    )
 }
 
 /// A rate without digits that mean nothing.
@@ -98,6 +106,7 @@ fn time(micros: f64) -> String {
     }
 }
 
+// Writing to a String does not fail; `let _` says that it was seen.
 fn chart(out: &mut String, rows: &[DemoRow]) {
     let most = rows.iter().map(|r| r.ops_per_s).fold(0.0, f64::max);
     if most <= 0.0 {
