@@ -20,6 +20,8 @@ mod reason;
 mod select;
 mod since;
 mod table;
+mod verify;
+mod write;
 
 pub use bits::{KvmFeatures, KvmHints, Singles};
 pub use document::Document;
@@ -30,7 +32,9 @@ pub use leaf::{
 };
 #[cfg(target_arch = "x86_64")]
 pub use native::Native;
-pub use negotiate::{HaltService, KickService, NegotiateError, Negotiated, VmmSupport, negotiate};
+pub use negotiate::{
+    Exclusion, HaltService, KickService, NegotiateError, Negotiated, VmmSupport, negotiate, offer,
+};
 pub use reason::{Bit, Decision, Outcome, Reason};
 pub use select::{ParseSelectionError, Selection, SelectionFault, Token};
 pub use since::Since;
@@ -39,3 +43,5 @@ pub use table::{
     LOONGARCH_CPUCFG_SIGNATURE, LOONGARCH_FEATURES, POWERPC_FEATURES, Provider, feature_named,
     features_of,
 };
+pub use verify::{Verified, verify};
+pub use write::{CpuidTable, WriteError, write, write_at};
