@@ -8,6 +8,7 @@ extern crate std;
 mod bits;
 mod document;
 mod dump;
+pub mod kernel;
 #[cfg(all(feature = "kvm-bindings", target_arch = "x86_64"))]
 pub mod kvm;
 mod leaf;
