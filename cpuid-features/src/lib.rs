@@ -8,15 +8,18 @@ extern crate std;
 mod bits;
 mod document;
 mod dump;
+mod hide;
 pub mod kernel;
 #[cfg(all(feature = "kvm-bindings", target_arch = "x86_64"))]
 pub mod kvm;
 mod leaf;
+mod migrate;
 pub mod msr;
 #[cfg(target_arch = "x86_64")]
 mod native;
 mod negotiate;
 pub mod print;
+mod profile;
 mod reason;
 mod select;
 mod since;
@@ -27,15 +30,19 @@ mod write;
 pub use bits::{KvmFeatures, KvmHints, Singles};
 pub use document::Document;
 pub use dump::{Dump, DumpEntry};
+pub use hide::{Hidden, hide};
 pub use leaf::{
     CpuidReader, CpuidRegs, HYPERVISOR_BASE_END, HYPERVISOR_BASE_STEP, KVM_CPUID_FEATURES,
     KVM_CPUID_SIGNATURE, KVM_SIGNATURE, KVM_SIGNATURE_WORDS, KvmLeaf, possible_bases,
 };
+pub use migrate::{Migration, migratable};
 #[cfg(target_arch = "x86_64")]
 pub use native::Native;
 pub use negotiate::{
-    Exclusion, HaltService, KickService, NegotiateError, Negotiated, VmmSupport, negotiate, offer,
+    Exclusion, HaltService, KickService, Leaves, NegotiateError, Negotiated, VmmSupport, negotiate,
+    offer,
 };
+pub use profile::Profile;
 pub use reason::{Bit, Decision, Outcome, Reason};
 pub use select::{ParseSelectionError, Selection, SelectionFault, Token};
 pub use since::Since;

@@ -5,6 +5,7 @@ use core::error::Error;
 use core::fmt;
 
 use crate::bits::{KvmFeatures, KvmHints};
+use crate::leaf::{CpuidRegs, KVM_CPUID_FEATURES, KVM_CPUID_SIGNATURE, KVM_SIGNATURE_WORDS};
 use crate::reason::{Bit, Decision, Outcome, Reason};
 use crate::select::Selection;
 use crate::table::{FEATURES, Provider};
@@ -76,12 +77,13 @@ pub struct VmmSupport {
     pub vcpus: Option<u32>,
     /// Features the VMM serves itself whatever KVM reports.
     pub implements: KvmFeatures,
-    /// Features the VMM leaves out, whoever serves them, with its reasons: a
-    /// confidential guest cannot use them all, for example.
+    /// Features the VMM leaves out, whoever serves them, with its reasons. For
+    /// confidential guests there are those of a [`Profile`](crate::Profile).
     pub excludes: &'static [Exclusion],
 }
 
-/// Features that a VMM leaves out, and why.
+/// Features that a VMM leaves out, and why: its own, or a
+/// [`Profile`](crate::Profile)'s.
 ///
 /// ```
 /// use cpuid_features::{Exclusion, KvmFeatures, Reason, VmmSupport, offer};
@@ -90,6 +92,7 @@ pub struct VmmSupport {
 ///     excludes: &[Exclusion {
 ///         features: KvmFeatures::CLOCKSOURCE,
 ///         why: "its MSRs are filtered",
+///         source: "this VMM's MSR filter",
 ///     }],
 ///     ..VmmSupport::default()
 /// };
@@ -105,6 +108,8 @@ pub struct Exclusion {
     pub features: KvmFeatures,
     /// Why, as the end of a sentence.
     pub why: &'static str,
+    /// What says so: a kernel file, or whose judgement it is.
+    pub source: &'static str,
 }
 
 impl VmmSupport {
@@ -151,6 +156,23 @@ impl Negotiated {
         self.decisions.get(..self.count).unwrap_or_default()
     }
 
+    /// The two leaves at the lowest base, for a VMM that sets them by itself.
+    ///
+    /// ```
+    /// use cpuid_features::{KVM_CPUID_FEATURES, KvmFeatures, VmmSupport, offer};
+    ///
+    /// let offered = offer(KvmFeatures::CLOCKSOURCE2, &VmmSupport::default());
+    /// let regs = offered.leaves().get(KVM_CPUID_FEATURES).unwrap();
+    /// assert_eq!(regs.eax, KvmFeatures::CLOCKSOURCE2.bits());
+    /// ```
+    #[must_use]
+    pub const fn leaves(&self) -> Leaves {
+        Leaves {
+            features: self.features,
+            hints: self.hints,
+        }
+    }
+
     /// The decision on one feature.
     #[must_use]
     pub fn reason(&self, bit: KvmFeatures) -> Option<&Decision> {
@@ -171,6 +193,38 @@ impl Negotiated {
         if let Some(slot) = self.decisions.get_mut(self.count) {
             *slot = decision;
             self.count += 1;
+        }
+    }
+}
+
+/// The two leaves that hold what was negotiated, at the lowest base. From
+/// [`Negotiated::leaves`], where there is an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaves {
+    features: KvmFeatures,
+    hints: KvmHints,
+}
+
+impl Leaves {
+    /// The registers of `leaf`; `None` for any other than the two. See
+    /// [`Negotiated::leaves`] for an example.
+    #[must_use]
+    pub const fn get(&self, leaf: u32) -> Option<CpuidRegs> {
+        let [ebx, ecx, edx] = KVM_SIGNATURE_WORDS;
+        match leaf {
+            KVM_CPUID_SIGNATURE => Some(CpuidRegs {
+                eax: KVM_CPUID_FEATURES,
+                ebx,
+                ecx,
+                edx,
+            }),
+            KVM_CPUID_FEATURES => Some(CpuidRegs {
+                eax: self.features.bits(),
+                ebx: 0,
+                ecx: 0,
+                edx: self.hints.bits(),
+            }),
+            _ => None,
         }
     }
 }
@@ -347,7 +401,7 @@ fn feature_verdict(
         return Err(Reason::TurnedOff);
     }
     if let Some(exclusion) = vmm.excludes.iter().find(|one| one.features.contains(bit)) {
-        return Err(Reason::Excluded(exclusion.why));
+        return Err(Reason::Excluded(exclusion));
     }
     if bit == KvmFeatures::PV_UNHALT {
         unhalt_verdict(vmm)?;

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::bits::{KvmFeatures, KvmHints};
+use crate::negotiate::Exclusion;
 
 /// One bit of either word.
 ///
@@ -116,7 +117,7 @@ pub enum Reason {
     TurnedOff,
     /// Dropped: the VMM leaves it out, for this reason of its own
     /// ([`VmmSupport::excludes`](crate::VmmSupport)).
-    Excluded(&'static str),
+    Excluded(&'static Exclusion),
     /// Refused: the selection has the bit both on and off.
     OnAndOff,
     /// Absent or refused: neither KVM nor the VMM has it.
@@ -165,7 +166,7 @@ impl fmt::Display for Reason {
             Self::HintAsked => "the user asked for it: a hint is the VMM's word, not KVM's",
             Self::HintNotAsked => "nobody asked for it, and KVM gives no hints",
             Self::TurnedOff => "the user turned it off",
-            Self::Excluded(why) => return write!(f, "the VMM leaves it out: {why}"),
+            Self::Excluded(one) => return write!(f, "the VMM leaves it out: {}", one.why),
             Self::OnAndOff => "it is asked for both on and off",
             Self::NotReported => "this KVM does not report it and the VMM does not serve it",
             Self::NeedsVmm(duty) => {

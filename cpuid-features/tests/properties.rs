@@ -34,15 +34,18 @@ const EXCLUSIONS: [&[Exclusion]; 3] = [
     &[Exclusion {
         features: KvmFeatures::STEAL_TIME,
         why: "a test",
+        source: "",
     }],
     &[
         Exclusion {
             features: KvmFeatures::from_bits_retain(0x0001_0481),
             why: "a test",
+            source: "",
         },
         Exclusion {
             features: KvmFeatures::ASYNC_PF_INT,
             why: "another test",
+            source: "",
         },
     ],
 ];

@@ -30,6 +30,12 @@ const USERSPACE: VmmSupport = VmmSupport {
     ..KERNEL
 };
 
+const OF_A_TEST: Exclusion = Exclusion {
+    features: KvmFeatures::PV_UNHALT,
+    why: "of a test",
+    source: "",
+};
+
 struct Case {
     what: &'static str,
     host: KvmFeatures,
@@ -156,28 +162,22 @@ const CASES: &[Case] = &[
     Case {
         what: "left out by the VMM",
         vmm: VmmSupport {
-            excludes: &[Exclusion {
-                features: KvmFeatures::PV_UNHALT,
-                why: "of a test",
-            }],
+            excludes: &[OF_A_TEST],
             ..KERNEL
         },
         outcome: Outcome::Dropped,
-        reason: Reason::Excluded("of a test"),
+        reason: Reason::Excluded(&OF_A_TEST),
         ..CASE
     },
     Case {
         what: "left out, though the VMM serves it",
         vmm: VmmSupport {
             implements: KvmFeatures::PV_UNHALT,
-            excludes: &[Exclusion {
-                features: KvmFeatures::PV_UNHALT,
-                why: "of a test",
-            }],
+            excludes: &[OF_A_TEST],
             ..KERNEL
         },
         outcome: Outcome::Dropped,
-        reason: Reason::Excluded("of a test"),
+        reason: Reason::Excluded(&OF_A_TEST),
         ..CASE
     },
     Case {
@@ -486,6 +486,7 @@ fn what_is_left_out_is_refused_with_the_reason() {
         excludes: &[Exclusion {
             features: KvmFeatures::STEAL_TIME,
             why: "of a test",
+            source: "",
         }],
         ..KERNEL
     };
