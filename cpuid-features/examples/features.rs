@@ -4,7 +4,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::process::ExitCode;
 
 use cpuid_features::print::Format;
-use cpuid_features::{Arch, Document, Dump, KvmFeatures, KvmHints, KvmLeaf};
+use cpuid_features::{
+    Arch, Document, Dump, HaltService, KickService, KvmFeatures, KvmHints, KvmLeaf, Profile,
+    Reason, VmmSupport, migratable, offer,
+};
 
 const USAGE: &str = "\
 Prints KVM's paravirtual CPUID features and hints, or decodes them.
@@ -15,17 +18,25 @@ Usage:
   features decode -           finds and decodes KVM's leaves in a raw dump
                               (`cpuid -r`) on standard input
   features native             decodes what this machine was given
+  features profile NAME [EAX] what a confidential guest (sev-snp, tdx) is shown of
+                              what KVM reports, with reason and source
+  features migrate FROM TO    whether a guest that was shown all that one KVM
+                              reports can go to another, and what stops it
 
 Examples:
   features decode 0x01007efb
   ssh guest cpuid -r | features decode -
+  features profile tdx
+  features migrate 0x01007efb 0x010004fb
 ";
 
 /// What went wrong, and the exit status.
 struct Failure(String, u8);
 
+/// The words at fault are the user's: whatever they hold stays on one line.
 fn usage(message: impl Into<String>) -> Failure {
-    Failure(message.into() + "; see --help", 2)
+    let message = message.into().replace(|c: char| c.is_control(), "?");
+    Failure(message + "; see --help", 2)
 }
 
 fn main() -> ExitCode {
@@ -38,6 +49,11 @@ fn main() -> ExitCode {
         ["decode", eax, edx] => decode_words(eax, edx),
         ["decode", ..] => Err(usage("decode takes EAX and, if you like, EDX")),
         ["native"] => decode_native(),
+        ["profile", name] => profile(name, "0x01007efb"),
+        ["profile", name, eax] => profile(name, eax),
+        ["profile", ..] => Err(usage("profile takes NAME and, if you like, EAX")),
+        ["migrate", from, to] => migrate(from, to),
+        ["migrate", ..] => Err(usage("migrate takes FROM and TO")),
         options => table(options),
     };
     let printed = text.and_then(|text| {
@@ -117,6 +133,60 @@ fn decode_native() -> Result<String, Failure> {
 #[cfg(not(target_arch = "x86_64"))]
 fn decode_native() -> Result<String, Failure> {
     Err(Failure("this machine has no CPUID instruction".into(), 1))
+}
+
+/// A VMM as most are: KVM has the local APIC.
+const KERNEL: VmmSupport = VmmSupport {
+    halts: HaltService::Kernel,
+    kicks: KickService::Kernel,
+    hlt_exits: true,
+    exit_hypercall: false,
+    msi_ext_dest_id: false,
+    migration_control: false,
+    vcpus: None,
+    implements: KvmFeatures::empty(),
+    excludes: &[],
+};
+
+/// One line a bit that KVM reports: what became of it, name, reason, source.
+fn profile(name: &str, eax: &str) -> Result<String, Failure> {
+    let profile = (Profile::ALL.into_iter())
+        .find(|profile| profile.name() == name)
+        .ok_or_else(|| {
+            let known = Profile::ALL.map(Profile::name).join(", ");
+            usage(format!("`{name}` is no profile, expected one of {known}"))
+        })?;
+    let host = KvmFeatures::from_bits_retain(number(eax)?);
+    let vmm = VmmSupport {
+        excludes: profile.exclusions(),
+        ..KERNEL
+    };
+    let offered = offer(host, &vmm);
+    let lines = host.singles().filter_map(|bit| {
+        let decision = offered.reason(bit)?;
+        let source = match decision.reason {
+            Reason::Excluded(one) => one.source,
+            _ => "",
+        };
+        let (outcome, reason) = (decision.outcome, decision.reason);
+        Some(format!("{outcome}\t{bit}\t{reason}\t{source}\n"))
+    });
+    Ok(lines.collect())
+}
+
+fn migrate(from: &str, to: &str) -> Result<String, Failure> {
+    let offered = |eax| Ok(offer(KvmFeatures::from_bits_retain(number(eax)?), &KERNEL));
+    let (here, there) = (offered(from)?, offered(to)?);
+    let shown = KvmLeaf::read(&|leaf| here.leaves().get(leaf));
+    let shown = shown.ok_or_else(|| Failure("no leaf".into(), 1))?;
+    let migration = migratable(&shown, &there);
+    if migration.is_possible() {
+        return Ok(format!("{migration}\n"));
+    }
+    let lines = migration
+        .obstacles()
+        .map(|one| format!("{}\t{}\n", one.bit, one.reason));
+    Ok(lines.collect())
 }
 
 fn leaf(found: Option<KvmLeaf>) -> Result<String, Failure> {

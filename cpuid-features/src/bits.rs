@@ -61,9 +61,8 @@ bitflags! {
         const HC_MAP_GPA_RANGE = 1 << 16;
         /// The guest says when it may be migrated.
         const MIGRATION_CONTROL = 1 << 17;
-        /// kvmclock is monotonic across vCPUs. The kernel's name is
-        /// `KVM_FEATURE_CLOCKSOURCE_STABLE_BIT`.
-        const CLOCKSOURCE_STABLE = 1 << 24;
+        /// kvmclock is monotonic across vCPUs.
+        const CLOCKSOURCE_STABLE_BIT = 1 << 24;
 
         // The kernel owns this word: every other bit is unknown, not invalid.
         const _ = !0;

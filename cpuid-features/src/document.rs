@@ -106,7 +106,8 @@ impl Document {
         }
         printer.heading(2, &"Each flag")?;
         printer.text(
-            &"What a flag needs are the flags without which a guest makes no use of it; what it \
+            &"A guest checks a flag before it uses, or enables by the MSRs named, what the flag \
+              stands for. What a flag needs are the flags without which a guest makes no use of it; what it \
               is ignored under are the hints that make a Linux guest pass it over.",
         )
     }

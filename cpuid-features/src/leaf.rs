@@ -18,7 +18,15 @@ pub const HYPERVISOR_BASE_STEP: u32 = 0x100;
 /// Linux guests and KVM search them.
 pub const HYPERVISOR_BASE_END: u32 = 0x4001_0000;
 
-/// The four registers that CPUID returns.
+/// The four registers that CPUID returns; on x86-64 also from and to
+/// `core::arch::x86_64::CpuidResult`.
+///
+/// ```
+/// use cpuid_features::{CpuidRegs, KVM_SIGNATURE_WORDS};
+///
+/// let [ebx, ecx, edx] = KVM_SIGNATURE_WORDS;
+/// assert!(CpuidRegs { eax: 0x4000_0001, ebx, ecx, edx }.is_kvm_signature());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuidRegs {
     /// `eax`
@@ -37,6 +45,30 @@ impl CpuidRegs {
     pub const fn is_kvm_signature(&self) -> bool {
         let [ebx, ecx, edx] = KVM_SIGNATURE_WORDS;
         self.ebx == ebx && self.ecx == ecx && self.edx == edx
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl From<core::arch::x86_64::CpuidResult> for CpuidRegs {
+    fn from(regs: core::arch::x86_64::CpuidResult) -> Self {
+        Self {
+            eax: regs.eax,
+            ebx: regs.ebx,
+            ecx: regs.ecx,
+            edx: regs.edx,
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl From<CpuidRegs> for core::arch::x86_64::CpuidResult {
+    fn from(regs: CpuidRegs) -> Self {
+        Self {
+            eax: regs.eax,
+            ebx: regs.ebx,
+            ecx: regs.ecx,
+            edx: regs.edx,
+        }
     }
 }
 

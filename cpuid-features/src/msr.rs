@@ -6,7 +6,16 @@
 use core::fmt;
 
 /// An MSR by which a guest uses a feature.
+///
+/// ```
+/// use cpuid_features::{KvmFeatures, msr};
+///
+/// let row = KvmFeatures::POLL_CONTROL.row().unwrap();
+/// assert_eq!(row.msrs, [msr::POLL_CONTROL]);
+/// assert_eq!(msr::POLL_CONTROL.index, 0x4b56_4d05);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Msr {
     /// The index, as `rdmsr` and `wrmsr` take it in `ecx`.
     pub index: u32,

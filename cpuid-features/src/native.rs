@@ -33,15 +33,10 @@ fn cpuid(leaf: u32) -> CpuidRegs {
     #[expect(unsafe_code, reason = "the only way to the instruction")]
     #[allow(
         unused_unsafe,
-        reason = "newer toolchains declare the intrinsic safe, 1.88 does not"
+        reason = "newer toolchains declare the intrinsic safe, 1.85 does not"
     )]
     // SAFETY: every x86-64 CPU has CPUID, and it has no effect but on the four
     // registers that the intrinsic returns.
     let regs = unsafe { __cpuid_count(leaf, 0) };
-    CpuidRegs {
-        eax: regs.eax,
-        ebx: regs.ebx,
-        ecx: regs.ecx,
-        edx: regs.edx,
-    }
+    regs.into()
 }

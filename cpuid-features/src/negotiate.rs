@@ -5,12 +5,15 @@ use core::error::Error;
 use core::fmt;
 
 use crate::bits::{KvmFeatures, KvmHints};
+use crate::leaf::{CpuidRegs, KVM_CPUID_FEATURES, KVM_CPUID_SIGNATURE, KVM_SIGNATURE_WORDS};
 use crate::reason::{Bit, Decision, Outcome, Reason};
 use crate::select::Selection;
 use crate::table::{FEATURES, Provider};
 
-/// Who puts a vCPU that executed HLT to sleep.
+/// Who puts a vCPU that executed HLT to sleep. See [`VmmSupport`] for an
+/// example.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HaltService {
     /// KVM: it has the local APIC (full or split irqchip), and HLT does not
     /// leave it. Also what to say when HLT exits are disabled in such a VM.
@@ -23,8 +26,10 @@ pub enum HaltService {
     None,
 }
 
-/// Who answers the guest's hypercalls, the kick above all.
+/// Who answers the guest's hypercalls, the kick above all. See [`VmmSupport`]
+/// for an example.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KickService {
     /// KVM.
     Kernel,
@@ -38,6 +43,20 @@ pub enum KickService {
 /// What the VMM itself does, as far as the leaf depends on it.
 ///
 /// The default does nothing: fill in what is true.
+///
+/// ```
+/// use cpuid_features::{HaltService, KickService, KvmFeatures, VmmSupport, offer};
+///
+/// // No in-kernel irqchip: this VMM parks vCPUs and wakes them.
+/// let vmm = VmmSupport {
+///     halts: HaltService::Userspace,
+///     kicks: KickService::Userspace,
+///     hlt_exits: true,
+///     implements: KvmFeatures::PV_UNHALT,
+///     ..VmmSupport::default()
+/// };
+/// assert!(offer(KvmFeatures::empty(), &vmm).features.contains(KvmFeatures::PV_UNHALT));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmmSupport {
     /// Who puts a halted vCPU to sleep.
@@ -53,10 +72,44 @@ pub struct VmmSupport {
     pub msi_ext_dest_id: bool,
     /// An MSR filter is set and the migration control MSR served.
     pub migration_control: bool,
-    /// vCPUs the guest may ever have.
-    pub vcpus: u32,
+    /// vCPUs the guest may ever have; `None` where that is not known, and then
+    /// no decision says that a guest makes no use of a feature for being alone.
+    pub vcpus: Option<u32>,
     /// Features the VMM serves itself whatever KVM reports.
     pub implements: KvmFeatures,
+    /// Features the VMM leaves out, whoever serves them, with its reasons. For
+    /// confidential guests there are those of a [`Profile`](crate::Profile).
+    pub excludes: &'static [Exclusion],
+}
+
+/// Features that a VMM leaves out, and why: its own, or a
+/// [`Profile`](crate::Profile)'s.
+///
+/// ```
+/// use cpuid_features::{Exclusion, KvmFeatures, Reason, VmmSupport, offer};
+///
+/// let vmm = VmmSupport {
+///     excludes: &[Exclusion {
+///         features: KvmFeatures::CLOCKSOURCE,
+///         why: "its MSRs are filtered",
+///         source: "this VMM's MSR filter",
+///     }],
+///     ..VmmSupport::default()
+/// };
+/// let offered = offer(KvmFeatures::CLOCKSOURCE, &vmm);
+/// assert_eq!(
+///     offered.reason(KvmFeatures::CLOCKSOURCE).unwrap().to_string(),
+///     "clocksource dropped: the VMM leaves it out: its MSRs are filtered"
+/// );
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exclusion {
+    /// The features.
+    pub features: KvmFeatures,
+    /// Why, as the end of a sentence.
+    pub why: &'static str,
+    /// What says so: a kernel file, or whose judgement it is.
+    pub source: &'static str,
 }
 
 impl VmmSupport {
@@ -83,7 +136,8 @@ impl VmmSupport {
 /// The most decisions there can be: two words of 32 bits.
 const MAX_DECISIONS: usize = 64;
 
-/// What the guest is to see, and why.
+/// What the guest is to see, and why. From [`negotiate`] or [`offer`], where
+/// there are examples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiated {
     /// `eax` of the feature leaf.
@@ -100,6 +154,23 @@ impl Negotiated {
     #[must_use]
     pub fn decisions(&self) -> &[Decision] {
         self.decisions.get(..self.count).unwrap_or_default()
+    }
+
+    /// The two leaves at the lowest base, for a VMM that sets them by itself.
+    ///
+    /// ```
+    /// use cpuid_features::{KVM_CPUID_FEATURES, KvmFeatures, VmmSupport, offer};
+    ///
+    /// let offered = offer(KvmFeatures::CLOCKSOURCE2, &VmmSupport::default());
+    /// let regs = offered.leaves().get(KVM_CPUID_FEATURES).unwrap();
+    /// assert_eq!(regs.eax, KvmFeatures::CLOCKSOURCE2.bits());
+    /// ```
+    #[must_use]
+    pub const fn leaves(&self) -> Leaves {
+        Leaves {
+            features: self.features,
+            hints: self.hints,
+        }
     }
 
     /// The decision on one feature.
@@ -126,7 +197,47 @@ impl Negotiated {
     }
 }
 
+/// The two leaves that hold what was negotiated, at the lowest base. From
+/// [`Negotiated::leaves`], where there is an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaves {
+    features: KvmFeatures,
+    hints: KvmHints,
+}
+
+impl Leaves {
+    /// The registers of `leaf`; `None` for any other than the two. See
+    /// [`Negotiated::leaves`] for an example.
+    #[must_use]
+    pub const fn get(&self, leaf: u32) -> Option<CpuidRegs> {
+        let [ebx, ecx, edx] = KVM_SIGNATURE_WORDS;
+        match leaf {
+            KVM_CPUID_SIGNATURE => Some(CpuidRegs {
+                eax: KVM_CPUID_FEATURES,
+                ebx,
+                ecx,
+                edx,
+            }),
+            KVM_CPUID_FEATURES => Some(CpuidRegs {
+                eax: self.features.bits(),
+                ebx: 0,
+                ecx: 0,
+                edx: self.hints.bits(),
+            }),
+            _ => None,
+        }
+    }
+}
+
 /// The user asked for what cannot be had.
+///
+/// ```
+/// use cpuid_features::{KvmFeatures, Selection, VmmSupport, negotiate};
+///
+/// let want: Selection = "+pv-eoi".parse().unwrap();
+/// let error = negotiate(KvmFeatures::empty(), &VmmSupport::default(), &want).unwrap_err();
+/// assert_eq!(error.refused, KvmFeatures::PV_EOI);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NegotiateError {
     /// The lowest bit refused, and why.
@@ -165,6 +276,15 @@ impl Error for NegotiateError {}
 /// `host` never takes a bit away; and negotiating with the result in place of
 /// `host` changes nothing.
 ///
+/// ```
+/// use cpuid_features::{KvmFeatures, Selection, VmmSupport, negotiate};
+///
+/// let host = KvmFeatures::CLOCKSOURCE2 | KvmFeatures::STEAL_TIME;
+/// let want: Selection = "-steal-time".parse().unwrap();
+/// let negotiated = negotiate(host, &VmmSupport::default(), &want).unwrap();
+/// assert_eq!(negotiated.features, KvmFeatures::CLOCKSOURCE2);
+/// ```
+///
 /// # Errors
 ///
 /// The user's `on` has a bit that cannot be had, or that is in `off` too.
@@ -173,6 +293,26 @@ pub fn negotiate(
     vmm: &VmmSupport,
     want: &Selection,
 ) -> Result<Negotiated, NegotiateError> {
+    let negotiated = decide(host, vmm, want);
+    check_asked(&negotiated, want)?;
+    Ok(negotiated)
+}
+
+/// [`negotiate`] with no word from the user, which cannot fail.
+///
+/// ```
+/// use cpuid_features::{KvmFeatures, VmmSupport, offer};
+///
+/// let offered = offer(KvmFeatures::CLOCKSOURCE2, &VmmSupport::default());
+/// assert_eq!(offered.features, KvmFeatures::CLOCKSOURCE2);
+/// ```
+#[must_use]
+pub fn offer(host: KvmFeatures, vmm: &VmmSupport) -> Negotiated {
+    decide(host, vmm, &Selection::default())
+}
+
+/// Decides on every bit, whether the user gets what was asked for or not.
+fn decide(host: KvmFeatures, vmm: &VmmSupport, want: &Selection) -> Negotiated {
     let served = vmm.serves();
     let verdict = |bit| feature_verdict(bit, host, served, vmm, want);
     let mut features = (host | served)
@@ -238,8 +378,7 @@ pub fn negotiate(
             reason,
         });
     }
-    check_asked(&negotiated, want)?;
-    Ok(negotiated)
+    negotiated
 }
 
 /// Whether one bit may be offered, looked at by itself.
@@ -260,6 +399,9 @@ fn feature_verdict(
     }
     if want.off.contains(bit) {
         return Err(Reason::TurnedOff);
+    }
+    if let Some(exclusion) = vmm.excludes.iter().find(|one| one.features.contains(bit)) {
+        return Err(Reason::Excluded(exclusion));
     }
     if bit == KvmFeatures::PV_UNHALT {
         unhalt_verdict(vmm)?;
@@ -311,7 +453,7 @@ fn unused(bit: KvmFeatures, vmm: &VmmSupport, hints: KvmHints) -> Option<Reason>
     let against = row.conflicts & hints;
     if !against.is_empty() {
         Some(Reason::UnusedUnderHint(against))
-    } else if row.guest.several_vcpus && vmm.vcpus <= 1 {
+    } else if row.guest.several_vcpus && vmm.vcpus.is_some_and(|vcpus| vcpus <= 1) {
         Some(Reason::UnusedByOneVcpu)
     } else {
         None

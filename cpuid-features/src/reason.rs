@@ -3,8 +3,15 @@
 use core::fmt;
 
 use crate::bits::{KvmFeatures, KvmHints};
+use crate::negotiate::Exclusion;
 
 /// One bit of either word.
+///
+/// ```
+/// use cpuid_features::{Bit, KvmHints};
+///
+/// assert_eq!(Bit::Hint(KvmHints::REALTIME).to_string(), "realtime");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bit {
     /// A bit of `eax`.
@@ -22,8 +29,9 @@ impl fmt::Display for Bit {
     }
 }
 
-/// What became of a bit.
+/// What became of a bit. See [`Decision`] for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// KVM reports it and the guest sees it.
     Kept,
@@ -50,7 +58,16 @@ impl fmt::Display for Outcome {
 }
 
 /// One bit, what became of it, and why.
+///
+/// ```
+/// use cpuid_features::{KvmFeatures, Outcome, Reason, VmmSupport, offer};
+///
+/// let offered = offer(KvmFeatures::CLOCKSOURCE2, &VmmSupport::default());
+/// let decision = offered.reason(KvmFeatures::CLOCKSOURCE2).unwrap();
+/// assert_eq!((decision.outcome, decision.reason), (Outcome::Kept, Reason::HostReports));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Decision {
     /// The bit.
     pub bit: Bit,
@@ -68,7 +85,8 @@ impl fmt::Display for Decision {
 
 /// Why a bit stays, goes or comes. Prints as one sentence without a full stop.
 ///
-/// Each rule names what it rests on: the kernel, or this crate's judgement.
+/// Each rule names what it rests on: the kernel, or this crate's judgement. See
+/// [`Decision`] for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
@@ -97,6 +115,9 @@ pub enum Reason {
     HintNotAsked,
     /// Dropped: the user said so.
     TurnedOff,
+    /// Dropped: the VMM leaves it out, for this reason of its own
+    /// ([`VmmSupport::excludes`](crate::VmmSupport)).
+    Excluded(&'static Exclusion),
     /// Refused: the selection has the bit both on and off.
     OnAndOff,
     /// Absent or refused: neither KVM nor the VMM has it.
@@ -145,6 +166,7 @@ impl fmt::Display for Reason {
             Self::HintAsked => "the user asked for it: a hint is the VMM's word, not KVM's",
             Self::HintNotAsked => "nobody asked for it, and KVM gives no hints",
             Self::TurnedOff => "the user turned it off",
+            Self::Excluded(one) => return write!(f, "the VMM leaves it out: {}", one.why),
             Self::OnAndOff => "it is asked for both on and off",
             Self::NotReported => "this KVM does not report it and the VMM does not serve it",
             Self::NeedsVmm(duty) => {

@@ -12,8 +12,11 @@ use crate::table::{FEATURES, HINTS};
 /// What a user wants on and off; the rest is left to
 /// [`negotiate`](crate::negotiate).
 ///
-/// Written as signed names joined by commas. Names are those of
-/// [`KvmFeatures::by_name`] and [`KvmHints::by_name`].
+/// Written as signed names with separators between them: commas, or `;`, `:`
+/// and `/` for programs whose options are separated by commas themselves, or
+/// white space. Names are those of [`KvmFeatures::by_name`] and
+/// [`KvmHints::by_name`]. [`Display`](fmt::Display) prints the list that reads
+/// back the same; with the feature `serde` it serialises as that string.
 ///
 /// ```
 /// use cpuid_features::{KvmFeatures, KvmHints, Selection};
@@ -22,6 +25,8 @@ use crate::table::{FEATURES, HINTS};
 /// assert_eq!(wanted.on, KvmFeatures::PV_UNHALT);
 /// assert_eq!(wanted.off, KvmFeatures::STEAL_TIME);
 /// assert_eq!(wanted.hints_on, KvmHints::REALTIME);
+/// assert_eq!("+pv-unhalt:-steal-time:+realtime".parse(), Ok(wanted));
+/// assert_eq!(wanted.to_string(), "-steal-time,+pv-unhalt,+realtime");
 /// # Ok::<(), cpuid_features::ParseSelectionError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +41,9 @@ pub struct Selection {
     pub hints_off: KvmHints,
 }
 
+/// What may stand between two words, beside white space.
+const SEPARATORS: [char; 4] = [',', ';', ':', '/'];
+
 impl FromStr for Selection {
     type Err = ParseSelectionError;
 
@@ -44,15 +52,39 @@ impl FromStr for Selection {
         if list.trim().is_empty() {
             return Ok(selection);
         }
-        for word in list.split(',').map(str::trim) {
-            selection.apply(word)?;
+        for part in list.split(SEPARATORS) {
+            // Nothing between two separators is a word that is missing.
+            if part.trim().is_empty() {
+                selection.add("")?;
+            }
+            for word in part.split_whitespace() {
+                selection.add(word)?;
+            }
         }
         Ok(selection)
     }
 }
 
 impl Selection {
-    fn apply(&mut self, word: &str) -> Result<(), ParseSelectionError> {
+    /// Adds one signed word, as a program does whose options come one at a
+    /// time.
+    ///
+    /// ```
+    /// use cpuid_features::{KvmFeatures, Selection};
+    ///
+    /// let mut wanted = Selection::default();
+    /// for word in ["+pv-unhalt", "-pv-eoi"] {
+    ///     wanted.add(word)?;
+    /// }
+    /// assert_eq!(wanted.off, KvmFeatures::PV_EOI);
+    /// assert!(wanted.add("-pv-unhalt").is_err());
+    /// # Ok::<(), cpuid_features::ParseSelectionError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The word has no sign, or no feature and no hint is called that, or an
+    /// earlier word asks for the opposite; the selection is then as it was.
+    pub fn add(&mut self, word: &str) -> Result<(), ParseSelectionError> {
         let fault = |fault| ParseSelectionError {
             fault,
             token: Token::new(word),
@@ -75,6 +107,56 @@ impl Selection {
     }
 }
 
+/// The list, off before on, features before hints. A selection that has a bit
+/// both on and off prints it twice and does not read back.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        let mut word = |f: &mut fmt::Formatter<'_>, sign, name: &dyn fmt::Display| {
+            write!(f, "{}{sign}{name}", core::mem::replace(&mut comma, ","))
+        };
+        for bit in self.off.singles() {
+            word(f, '-', &bit)?;
+        }
+        for bit in self.on.singles() {
+            word(f, '+', &bit)?;
+        }
+        for bit in self.hints_off.singles() {
+            word(f, '-', &bit)?;
+        }
+        for bit in self.hints_on.singles() {
+            word(f, '+', &bit)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Selection {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Selection {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl serde::de::Visitor<'_> for List {
+            type Value = Selection;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list such as \"+pv-unhalt,-steal-time\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, list: &str) -> Result<Selection, E> {
+                list.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(List)
+    }
+}
+
 /// Adds `bits` to one of two sets that must not meet.
 fn add<F: Flags + Copy>(
     bits: F,
@@ -91,6 +173,14 @@ fn add<F: Flags + Copy>(
 }
 
 /// A list that is not one, with the word at fault.
+///
+/// ```
+/// use cpuid_features::{Selection, SelectionFault};
+///
+/// let error = "+pv-eoi,steal-time".parse::<Selection>().unwrap_err();
+/// assert_eq!(error.fault, SelectionFault::NoSign);
+/// assert_eq!(error.token.as_str(), "steal-time");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseSelectionError {
     /// What is wrong with the word.
@@ -99,8 +189,10 @@ pub struct ParseSelectionError {
     pub token: Token,
 }
 
-/// What can be wrong with a word of the list.
+/// What can be wrong with a word of the list. See [`ParseSelectionError`] for
+/// an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SelectionFault {
     /// It starts with neither `+` nor `-`.
     NoSign,
@@ -132,7 +224,7 @@ impl fmt::Display for ParseSelectionError {
 
 impl Error for ParseSelectionError {}
 
-/// The start of a word, copied: the error outlives the list, and there is no
+/// The start of a word, copied; in a [`ParseSelectionError`]. The error outlives the list, and there is no
 /// allocator here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token {

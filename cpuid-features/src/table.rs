@@ -50,7 +50,15 @@ impl Arch {
 }
 
 /// Who makes a feature work, and so who may put its bit into the leaf.
+///
+/// ```
+/// use cpuid_features::{KvmFeatures, Provider};
+///
+/// let row = KvmFeatures::MIGRATION_CONTROL.row().unwrap();
+/// assert!(matches!(row.provider, Provider::Userspace(_)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Provider {
     /// KVM reports it in `KVM_GET_SUPPORTED_CPUID` and serves it.
     Kvm,
@@ -63,7 +71,14 @@ pub enum Provider {
 
 /// What a Linux guest wants to see besides the bit and its `needs`, before it
 /// uses the feature (`arch/x86/kernel/kvm.c`).
+///
+/// ```
+/// use cpuid_features::KvmFeatures;
+///
+/// assert!(KvmFeatures::PV_TLB_FLUSH.row().unwrap().guest.no_mwait);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GuestConditions {
     /// More than one possible CPU.
     pub several_vcpus: bool,
@@ -72,7 +87,16 @@ pub struct GuestConditions {
 }
 
 /// All that is known of one bit of a feature word.
+///
+/// ```
+/// use cpuid_features::KvmFeatures;
+///
+/// let row = KvmFeatures::PV_TLB_FLUSH.row().unwrap();
+/// assert_eq!((row.bit, row.needs), (9, KvmFeatures::STEAL_TIME));
+/// assert_eq!(row.features(), KvmFeatures::PV_TLB_FLUSH);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FeatureRow {
     /// The word the bit is in.
     pub arch: Arch,
@@ -108,7 +132,15 @@ pub struct FeatureRow {
 }
 
 /// All that is known of one hint.
+///
+/// ```
+/// use cpuid_features::KvmHints;
+///
+/// let row = KvmHints::REALTIME.row().unwrap();
+/// assert_eq!((row.kernel_name, row.hints()), ("KVM_HINTS_REALTIME", KvmHints::REALTIME));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HintRow {
     /// Bit number in `edx`, 0 to 31.
     pub bit: u8,

@@ -133,3 +133,83 @@ fn take(rest: &mut &str, expected: char) {
         .strip_prefix(expected)
         .unwrap_or_else(|| panic!("expected {expected:?} at {:?}", rest.get(..20)));
 }
+
+/// What Linux 6.12's `Documentation/virt/kvm/x86/cpuid.rst` says of each flag,
+/// by the words that carry it.
+#[test]
+fn every_statement_of_the_kernels_document_is_there() {
+    let text = Document::new(Arch::X86, Format::Kernel).to_string();
+    // Lines are wrapped: words, one blank apart.
+    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let introduction = plain(text.split("\nEach flag\n").next().unwrap());
+    for words in [
+        "can check some of its features using CPUID",
+        "not always guaranteed to work, since userspace can mask out some, or even all",
+        "KVM_CPUID_SIGNATURE (0x40000000)",
+        ":eax: 0x40000001",
+        ":ebx: 0x4b4d564b",
+        ":ecx: 0x564b4d56",
+        ":edx: 0x4d",
+        "correspond to the string \"KVMKVMKVM\"",
+        "will be updated if more functions are added in the future",
+        "Old hosts set it to 0, which should be interpreted as 0x40000001",
+        "queries the presence of KVM's CPUID leaves",
+        "KVM_CPUID_FEATURES (0x40000001)",
+        "ebx, ecx = 0",
+        "eax = an OR'ed group of (1 << flag)",
+        "edx = an OR'ed group of (1 << flag)",
+    ] {
+        assert!(introduction.contains(words), "{words}");
+    }
+    for (flag, words) in [
+        (
+            "0. KVM_FEATURE_CLOCKSOURCE",
+            &["kvmclock", "0x11, 0x12"][..],
+        ),
+        ("1. KVM_FEATURE_NOP_IO_DELAY", &["port I/O needs no delays"]),
+        ("2. KVM_FEATURE_MMU_OP", &["deprecated"]),
+        (
+            "3. KVM_FEATURE_CLOCKSOURCE2",
+            &["kvmclock", "0x4b564d00, 0x4b564d01"],
+        ),
+        ("4. KVM_FEATURE_ASYNC_PF", &["0x4b564d02"]),
+        ("5. KVM_FEATURE_STEAL_TIME", &["0x4b564d03"]),
+        ("6. KVM_FEATURE_PV_EOI", &["end of interrupt", "0x4b564d04"]),
+        ("7. KVM_FEATURE_PV_UNHALT", &["paravirtual spinlocks"]),
+        ("9. KVM_FEATURE_PV_TLB_FLUSH", &["TLB flush"]),
+        (
+            "10. KVM_FEATURE_ASYNC_PF_VMEXIT",
+            &["exits (bit 2 of the MSR)", "0x4b564d02"],
+        ),
+        ("11. KVM_FEATURE_PV_SEND_IPI", &["IPI"]),
+        (
+            "12. KVM_FEATURE_POLL_CONTROL",
+            &["host's polling on HLT off", "0x4b564d05"],
+        ),
+        ("13. KVM_FEATURE_PV_SCHED_YIELD", &["yields"]),
+        ("14. KVM_FEATURE_ASYNC_PF_INT", &["0x4b564d06, 0x4b564d07"]),
+        (
+            "15. KVM_FEATURE_MSI_EXT_DEST_ID",
+            &["bits 11:5 of an MSI address"],
+        ),
+        (
+            "16. KVM_FEATURE_HC_MAP_GPA_RANGE",
+            &["KVM_HC_MAP_GPA_RANGE", "private"],
+        ),
+        ("17. KVM_FEATURE_MIGRATION_CONTROL", &["0x4b564d08"]),
+        (
+            "24. KVM_FEATURE_CLOCKSOURCE_STABLE_BIT",
+            &["kvmclock goes backwards on no vCPU"],
+        ),
+        (
+            "0. KVM_HINTS_REALTIME",
+            &["never preempted for an unlimited time"],
+        ),
+    ] {
+        let (_, entry) = text.split_once(&format!("\n{flag}\n---")).unwrap();
+        let entry = plain(entry.split("\n\n").take(2).collect::<String>().as_str());
+        for words in words {
+            assert!(entry.contains(words), "{flag}: {words}: {entry}");
+        }
+    }
+}

@@ -141,3 +141,54 @@ fn leaves_and_signature_are_the_headers() {
         .collect();
     assert_eq!(bytes, KVM_SIGNATURE);
 }
+
+/// The aliases are derived; this is the one place that sees them beside the
+/// header, and sees that none is missing.
+#[test]
+fn aliases_are_the_headers() {
+    macro_rules! aliases {
+        ($($name:ident)*) => {
+            ours([$((stringify!($name), u64::from(cpuid_features::kernel::$name))),*])
+        };
+    }
+    assert_eq!(
+        aliases! {
+            KVM_FEATURE_CLOCKSOURCE
+            KVM_FEATURE_NOP_IO_DELAY
+            KVM_FEATURE_MMU_OP
+            KVM_FEATURE_CLOCKSOURCE2
+            KVM_FEATURE_ASYNC_PF
+            KVM_FEATURE_STEAL_TIME
+            KVM_FEATURE_PV_EOI
+            KVM_FEATURE_PV_UNHALT
+            KVM_FEATURE_PV_TLB_FLUSH
+            KVM_FEATURE_ASYNC_PF_VMEXIT
+            KVM_FEATURE_PV_SEND_IPI
+            KVM_FEATURE_POLL_CONTROL
+            KVM_FEATURE_PV_SCHED_YIELD
+            KVM_FEATURE_ASYNC_PF_INT
+            KVM_FEATURE_MSI_EXT_DEST_ID
+            KVM_FEATURE_HC_MAP_GPA_RANGE
+            KVM_FEATURE_MIGRATION_CONTROL
+            KVM_FEATURE_CLOCKSOURCE_STABLE_BIT
+            KVM_HINTS_REALTIME
+            MSR_KVM_WALL_CLOCK
+            MSR_KVM_SYSTEM_TIME
+            MSR_KVM_WALL_CLOCK_NEW
+            MSR_KVM_SYSTEM_TIME_NEW
+            MSR_KVM_ASYNC_PF_EN
+            MSR_KVM_STEAL_TIME
+            MSR_KVM_PV_EOI_EN
+            MSR_KVM_POLL_CONTROL
+            MSR_KVM_ASYNC_PF_INT
+            MSR_KVM_ASYNC_PF_ACK
+            MSR_KVM_MIGRATION_CONTROL
+            KVM_CPUID_SIGNATURE
+            KVM_CPUID_FEATURES
+        },
+        values(
+            "aliases",
+            &macros(&["KVM_FEATURE_", "KVM_HINTS_", "MSR_KVM_", "KVM_CPUID_"])
+        )
+    );
+}

@@ -3,7 +3,7 @@
 #![cfg(target_arch = "x86_64")]
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
 
-use cpuid_features::kvm::{self, WriteError};
+use cpuid_features::kvm::{self, TooManyEntries, WriteError};
 use cpuid_features::{
     Dump, HaltService, KickService, KvmFeatures, KvmHints, KvmLeaf, Negotiated, Selection,
     VmmSupport, negotiate,
@@ -35,7 +35,7 @@ fn negotiated() -> Negotiated {
         halts: HaltService::Kernel,
         kicks: KickService::Kernel,
         hlt_exits: true,
-        vcpus: 2,
+        vcpus: Some(2),
         ..VmmSupport::default()
     };
     let want: Selection = "-pv-eoi,+realtime".parse().unwrap();
@@ -166,13 +166,13 @@ fn what_cannot_be_written_leaves_the_list_alone() {
     refuse(
         CpuId::from_entries(&full).unwrap(),
         None,
-        WriteError::TooManyEntries(KVM_MAX_CPUID_ENTRIES + 1),
+        WriteError::Table(TooManyEntries(KVM_MAX_CPUID_ENTRIES + 1)),
     );
     // Room for the signature and not for the features.
     refuse(
         CpuId::from_entries(&full[1..]).unwrap(),
         None,
-        WriteError::TooManyEntries(KVM_MAX_CPUID_ENTRIES + 1),
+        WriteError::Table(TooManyEntries(KVM_MAX_CPUID_ENTRIES + 1)),
     );
     let taken: Vec<_> = (0x4000_0000..0x4001_0000)
         .step_by(0x100)

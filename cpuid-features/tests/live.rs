@@ -45,7 +45,7 @@ fn vmm(hlt_exits: bool) -> VmmSupport {
         halts: HaltService::Kernel,
         kicks: KickService::Kernel,
         hlt_exits,
-        vcpus: 2,
+        vcpus: Some(2),
         ..VmmSupport::default()
     }
 }

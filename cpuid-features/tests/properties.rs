@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use cpuid_features::{
-    Bit, CpuidReader, CpuidRegs, Dump, DumpEntry, FEATURES, HaltService, KickService, KvmFeatures,
-    KvmHints, KvmLeaf, Negotiated, Outcome, Selection, VmmSupport, negotiate,
+    Bit, CpuidReader, CpuidRegs, Dump, DumpEntry, Exclusion, FEATURES, HaltService, KickService,
+    KvmFeatures, KvmHints, KvmLeaf, Negotiated, Outcome, Selection, VmmSupport, negotiate,
 };
 use proptest::prelude::*;
 
@@ -17,15 +17,38 @@ prop_compose! {
             KickService::Kernel, KickService::Userspace, KickService::None,
         ]),
         (hlt_exits, exit_hypercall, msi_ext_dest_id, migration_control) in any::<(bool, bool, bool, bool)>(),
-        vcpus in 0u32..5,
+        vcpus in proptest::option::of(0u32..5),
+        excludes in prop::sample::select(&EXCLUSIONS[..]),
         implements in features(),
     ) -> VmmSupport {
         VmmSupport {
             halts, kicks, hlt_exits, exit_hypercall, msi_ext_dest_id, migration_control, vcpus,
-            implements,
+            implements, excludes,
         }
     }
 }
+
+/// What a VMM may leave out.
+const EXCLUSIONS: [&[Exclusion]; 3] = [
+    &[],
+    &[Exclusion {
+        features: KvmFeatures::STEAL_TIME,
+        why: "a test",
+        source: "",
+    }],
+    &[
+        Exclusion {
+            features: KvmFeatures::from_bits_retain(0x0001_0481),
+            why: "a test",
+            source: "",
+        },
+        Exclusion {
+            features: KvmFeatures::ASYNC_PF_INT,
+            why: "another test",
+            source: "",
+        },
+    ],
+];
 
 /// Sets of all sizes: an even mix of bits, few bits, KVM's own report.
 fn features() -> impl Strategy<Value = KvmFeatures> {
@@ -76,6 +99,15 @@ fn offered(negotiated: &Negotiated) -> (KvmFeatures, KvmHints) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    /// A selection without a contradiction prints as what it is read from.
+    #[test]
+    fn selections_read_back(wanted in selection()) {
+        let mut wanted = wanted;
+        wanted.off -= wanted.on;
+        wanted.hints_off -= wanted.hints_on;
+        prop_assert_eq!(wanted.to_string().parse(), Ok(wanted));
+    }
 
     #[test]
     fn never_more_than_host_and_vmm(host in features(), vmm in vmm(), want in selection()) {
@@ -156,6 +188,7 @@ proptest! {
                     Outcome::Dropped => prop_assert!(reported || vmm.serves().contains(bit)),
                     Outcome::Absent => prop_assert!(!reported && !vmm.serves().contains(bit)),
                     Outcome::Refused => prop_assert!(false, "refused without an error"),
+                    other => prop_assert!(false, "{other} is new here"),
                 }
             }
             for bit in (rows | host | vmm.serves() | want.on | want.off).singles() {

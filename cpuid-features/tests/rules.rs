@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
 
 use cpuid_features::{
-    Bit, HaltService, KickService, KvmFeatures, KvmHints, NegotiateError, Outcome, Reason,
-    Selection, VmmSupport, negotiate,
+    Bit, Exclusion, HaltService, KickService, KvmFeatures, KvmHints, NegotiateError, Outcome,
+    Reason, Selection, VmmSupport, negotiate, offer,
 };
 
 /// KVM's report with and without steal time: ABI, `arch/x86/kvm/cpuid.c`.
@@ -18,8 +18,9 @@ const KERNEL: VmmSupport = VmmSupport {
     exit_hypercall: false,
     msi_ext_dest_id: false,
     migration_control: false,
-    vcpus: 4,
+    vcpus: Some(4),
     implements: KvmFeatures::empty(),
+    excludes: &[],
 };
 
 /// No irqchip, the VMM parks vCPUs and serves the kick.
@@ -27,6 +28,12 @@ const USERSPACE: VmmSupport = VmmSupport {
     halts: HaltService::Userspace,
     kicks: KickService::Userspace,
     ..KERNEL
+};
+
+const OF_A_TEST: Exclusion = Exclusion {
+    features: KvmFeatures::PV_UNHALT,
+    why: "of a test",
+    source: "",
 };
 
 struct Case {
@@ -134,14 +141,51 @@ const CASES: &[Case] = &[
     },
     Case {
         what: "one vCPU",
-        vmm: VmmSupport { vcpus: 1, ..KERNEL },
+        vmm: VmmSupport {
+            vcpus: Some(1),
+            ..KERNEL
+        },
         outcome: Outcome::Kept,
         reason: Reason::UnusedByOneVcpu,
         ..CASE
     },
     Case {
+        what: "no word of how many vCPUs",
+        vmm: VmmSupport {
+            vcpus: None,
+            ..KERNEL
+        },
+        outcome: Outcome::Kept,
+        reason: Reason::HostReports,
+        ..CASE
+    },
+    Case {
+        what: "left out by the VMM",
+        vmm: VmmSupport {
+            excludes: &[OF_A_TEST],
+            ..KERNEL
+        },
+        outcome: Outcome::Dropped,
+        reason: Reason::Excluded(&OF_A_TEST),
+        ..CASE
+    },
+    Case {
+        what: "left out, though the VMM serves it",
+        vmm: VmmSupport {
+            implements: KvmFeatures::PV_UNHALT,
+            excludes: &[OF_A_TEST],
+            ..KERNEL
+        },
+        outcome: Outcome::Dropped,
+        reason: Reason::Excluded(&OF_A_TEST),
+        ..CASE
+    },
+    Case {
         what: "one vCPU, IPI",
-        vmm: VmmSupport { vcpus: 1, ..KERNEL },
+        vmm: VmmSupport {
+            vcpus: Some(1),
+            ..KERNEL
+        },
         bit: KvmFeatures::PV_SEND_IPI,
         outcome: Outcome::Kept,
         reason: Reason::UnusedByOneVcpu,
@@ -149,7 +193,10 @@ const CASES: &[Case] = &[
     },
     Case {
         what: "one vCPU, steal time",
-        vmm: VmmSupport { vcpus: 1, ..KERNEL },
+        vmm: VmmSupport {
+            vcpus: Some(1),
+            ..KERNEL
+        },
         bit: KvmFeatures::STEAL_TIME,
         outcome: Outcome::Kept,
         reason: Reason::HostReports,
@@ -338,7 +385,7 @@ fn without_a_kernel_lapic() {
             | KvmFeatures::STEAL_TIME
             | KvmFeatures::PV_UNHALT
             | KvmFeatures::PV_TLB_FLUSH
-            | KvmFeatures::CLOCKSOURCE_STABLE
+            | KvmFeatures::CLOCKSOURCE_STABLE_BIT
     );
     let lapic_gone = [
         KvmFeatures::ASYNC_PF,
@@ -430,4 +477,29 @@ fn both_on_and_off_is_refused() {
     assert_eq!(decision.reason, Reason::OnAndOff);
     assert_eq!(refused, KvmFeatures::PV_EOI);
     assert_eq!(refused_hints, KvmHints::REALTIME);
+}
+
+/// What the VMM leaves out is refused with the VMM's reason, not the user's.
+#[test]
+fn what_is_left_out_is_refused_with_the_reason() {
+    let vmm = VmmSupport {
+        excludes: &[Exclusion {
+            features: KvmFeatures::STEAL_TIME,
+            why: "of a test",
+            source: "",
+        }],
+        ..KERNEL
+    };
+    let want: Selection = "+steal-time".parse().unwrap();
+    let error = negotiate(FULL, &vmm, &want).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "steal-time cannot be had: the VMM leaves it out: of a test"
+    );
+    // And what needs it goes with it.
+    let offered = offer(FULL, &vmm);
+    assert_eq!(
+        offered.reason(KvmFeatures::PV_TLB_FLUSH).unwrap().reason,
+        Reason::Needs(KvmFeatures::STEAL_TIME)
+    );
 }

@@ -30,7 +30,8 @@ fn faults_name_the_word() {
         ("+pv-eoi,,-bit3", SelectionFault::NoSign, ""),
         ("+", SelectionFault::UnknownName, "+"),
         ("+pv-unhalted", SelectionFault::UnknownName, "+pv-unhalted"),
-        ("- pv-eoi", SelectionFault::UnknownName, "- pv-eoi"),
+        ("- pv-eoi", SelectionFault::UnknownName, "-"),
+        ("+pv-eoi;:-bit3", SelectionFault::NoSign, ""),
         ("-bit32", SelectionFault::UnknownName, "-bit32"),
         ("+pv-eoi,-pv-eoi", SelectionFault::OnAndOff, "-pv-eoi"),
         ("-bit7,+pv-unhalt", SelectionFault::OnAndOff, "+pv-unhalt"),
@@ -72,4 +73,40 @@ fn long_and_odd_words_are_cut_and_escaped() {
     assert!(error.to_string().contains("\u{e9}...`"));
     let odd = "+a\u{1b}[2J".parse::<Selection>().unwrap_err();
     assert!(!odd.to_string().contains('\u{1b}'), "{odd}");
+}
+
+#[test]
+fn any_separator_does() {
+    let expected: Selection = "+pv-unhalt,-steal-time,+realtime".parse().unwrap();
+    for list in [
+        "+pv-unhalt:-steal-time:+realtime",
+        "+pv-unhalt;-steal-time;+realtime",
+        "+pv-unhalt/-steal-time/+realtime",
+        "+pv-unhalt -steal-time\t+realtime\n",
+        "+pv-unhalt: -steal-time,+realtime",
+    ] {
+        assert_eq!(list.parse(), Ok(expected), "{list:?}");
+    }
+    let mut one_by_one = Selection::default();
+    for word in ["+pv-unhalt", "-steal-time", "+realtime"] {
+        one_by_one.add(word).unwrap();
+    }
+    assert_eq!(one_by_one, expected);
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn a_selection_is_a_string_of_a_configuration() {
+    let selection: Selection = "+pv-unhalt,-steal-time,+bit18,-hint3".parse().unwrap();
+    let json = serde_json::to_string(&selection).unwrap();
+    assert_eq!(json, "\"-steal-time,+pv-unhalt,+bit18,-hint3\"");
+    assert_eq!(serde_json::from_str::<Selection>(&json).unwrap(), selection);
+    let error = serde_json::from_str::<Selection>("\"+pv-unhalted\"").unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("`+pv-unhalted` names no feature"),
+        "{error}"
+    );
+    assert!(serde_json::from_str::<Selection>("7").is_err());
 }

@@ -83,7 +83,8 @@ fn vmm(choice: &[u8]) -> VmmSupport {
         exit_hypercall: byte(2) & 2 != 0,
         msi_ext_dest_id: byte(2) & 4 != 0,
         migration_control: byte(2) & 8 != 0,
-        vcpus: byte(3).into(),
+        vcpus: (byte(3) < 255).then(|| byte(3).into()),
         implements: KvmFeatures::from_bits_retain(word(4)),
+        excludes: &[],
     }
 }

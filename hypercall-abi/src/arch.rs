@@ -75,7 +75,7 @@ impl Arch {
                 source: "Documentation/virt/kvm/x86/hypercalls.rst",
             },
             Self::PowerPc => Convention {
-                instruction: "the opcodes, 4 at most, of the property hypercall-instructions in \
+                instruction: "the 4-byte opcodes, 4 at most, of the property hypercall-instructions in \
                               the device tree's /hypervisor node",
                 number: R11,
                 number_note: "the number combined by OR with KVM's vendor code 42 << 16",

@@ -14,7 +14,18 @@ use crate::table::{Gate, TABLE};
 /// KVM lets a guest call what its CPUID does not show, unless the VMM has
 /// enabled `KVM_CAP_ENFORCE_PV_FEATURE_CPUID` on the vCPU (`guest_pv_has` in
 /// `arch/x86/kvm/cpuid.h`).
+///
+/// ```
+/// use cpuid_features::KvmFeatures;
+/// use hypercall_abi::{Enforcement, HypercallNr};
+///
+/// let shown = Enforcement::Enforced(KvmFeatures::PV_UNHALT);
+/// assert!(shown.admits(HypercallNr::KICK_CPU));
+/// assert!(!shown.admits(HypercallNr::SEND_IPI));
+/// assert!(Enforcement::NotEnforced.admits(HypercallNr::SEND_IPI));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Enforcement {
     /// Every call passes its gate: KVM's default.
     NotEnforced,
@@ -24,7 +35,7 @@ pub enum Enforcement {
 
 impl Enforcement {
     /// Whether a call of this number passes its gate. Numbers without an
-    /// enforced gate pass, unknown ones too.
+    /// enforced gate pass, unknown ones too. See [`Enforcement`] for an example.
     #[inline]
     #[must_use]
     pub const fn admits(&self, nr: HypercallNr) -> bool {
@@ -79,6 +90,15 @@ const fn required(nr: HypercallNr) -> KvmFeatures {
 /// [`KvmErrno::EPERM`] from any other CPL than 0, whatever the number;
 /// [`KvmErrno::ENOSYS`] for a gate that is closed. An unknown number is not an
 /// error here: it comes as [`Hypercall::Unknown`].
+///
+/// ```
+/// use hypercall_abi::{Enforcement, Hypercall, KvmErrno, Mode, RawHypercall, admit};
+///
+/// let raw = RawHypercall { nr: 1, args: [0; 4], mode: Mode::Bits64, cpl: 0 };
+/// assert_eq!(admit(&raw, Enforcement::NotEnforced), Ok(Hypercall::VapicPollIrq));
+/// let user = RawHypercall { cpl: 3, ..raw };
+/// assert_eq!(admit(&user, Enforcement::NotEnforced), Err(KvmErrno::EPERM));
+/// ```
 #[inline]
 pub const fn admit(raw: &RawHypercall, features: Enforcement) -> Result<Hypercall, KvmErrno> {
     if raw.cpl != 0 {
@@ -98,6 +118,26 @@ pub const fn admit(raw: &RawHypercall, features: Enforcement) -> Result<Hypercal
 /// Calls arrive checked for privilege and gate. Their arguments are for the
 /// handler to check, by the call's `check` where it has one, as KVM does after
 /// its gate.
+///
+/// ```
+/// use hypercall_abi::{
+///     Enforcement, HypercallHandler, HypercallResult, KvmErrno, Mode, RawHypercall, SchedYield,
+///     dispatch, from_rax,
+/// };
+///
+/// struct Vmm;
+/// impl HypercallHandler for Vmm {
+///     fn sched_yield(&mut self, _call: SchedYield) -> HypercallResult {
+///         std::thread::yield_now();
+///         Ok(0)
+///     }
+/// }
+///
+/// let raw = |nr| RawHypercall { nr, args: [0; 4], mode: Mode::Bits64, cpl: 0 };
+/// assert_eq!(dispatch(&raw(11), Enforcement::NotEnforced, &mut Vmm), 0);
+/// let kick = dispatch(&raw(5), Enforcement::NotEnforced, &mut Vmm);
+/// assert_eq!(from_rax(kick, Mode::Bits64), Err(KvmErrno::ENOSYS));
+/// ```
 pub trait HypercallHandler {
     /// `KVM_HC_VAPIC_POLL_IRQ`. Its effect is the exit, which has happened, so
     /// that the default answers 0 as KVM does.
@@ -169,7 +209,8 @@ pub trait HypercallHandler {
 
 /// Serves one hypercall and gives the value for the guest's RAX.
 ///
-/// The order of checks is KVM's: CPL, number, gate, and then the handler.
+/// The order of checks is KVM's: CPL, number, gate, and then the handler. See
+/// [`HypercallHandler`] for an example.
 #[inline]
 pub fn dispatch<H: HypercallHandler + ?Sized>(
     raw: &RawHypercall,

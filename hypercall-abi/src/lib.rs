@@ -15,10 +15,12 @@ pub mod doorbell;
 mod errno;
 #[cfg(all(feature = "guest", target_arch = "x86_64"))]
 pub mod guest;
+pub mod kernel;
 #[cfg(all(feature = "kvm-bindings", target_arch = "x86_64"))]
 mod kvm;
 mod nr;
 mod raw;
+mod request;
 mod table;
 
 #[doc = include_str!("../docs/HYPERCALLS.md")]
@@ -45,6 +47,7 @@ pub use nr::{
     KVM_HC_PPC_MAP_MAGIC_PAGE, KVM_HC_SCHED_YIELD, KVM_HC_SEND_IPI, KVM_HC_VAPIC_POLL_IRQ,
 };
 pub use raw::{Mode, RawHypercall};
+pub use request::Request;
 pub use table::{
     Answer, Field, Gate, HostGate, Place, Register, Return, Row, Server, Status, TABLE, Width, find,
 };

@@ -10,6 +10,13 @@ use crate::nr::HypercallNr;
 /// 64-bit code segment (EFER.LMA and CS.L), and always when the guest's state
 /// is protected: SEV-ES, SEV-SNP, TDX (`is_64_bit_hypercall` in
 /// `arch/x86/kvm/`).
+///
+/// ```
+/// use hypercall_abi::Mode;
+///
+/// assert_eq!(Mode::Bits32.truncate(0x1_0000_0005), 5);
+/// assert_eq!(Mode::from_longmode(1), Mode::Bits64);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// 64-bit mode: registers count whole.
@@ -20,7 +27,7 @@ pub enum Mode {
 
 impl Mode {
     /// The mode of a `longmode` or `flags` word of `kvm_run`: bit 0 set means
-    /// 64 bits (`KVM_EXIT_HYPERCALL_LONG_MODE`).
+    /// 64 bits (`KVM_EXIT_HYPERCALL_LONG_MODE`). See [`Mode`] for an example.
     #[inline]
     #[must_use]
     pub const fn from_longmode(longmode: u64) -> Self {
@@ -31,7 +38,8 @@ impl Mode {
         }
     }
 
-    /// What a register's value amounts to in this mode.
+    /// What a register's value amounts to in this mode. See [`Mode`] for an
+    /// example.
     #[inline]
     #[must_use]
     pub const fn truncate(self, register: u64) -> u64 {
@@ -53,7 +61,8 @@ pub(crate) const fn low32(register: u64) -> u32 {
     register as u32
 }
 
-/// A hypercall as the registers hold it, whatever way it came.
+/// A hypercall of x86 as the registers hold it, whatever way it came. Those of
+/// other architectures are [`Request`](crate::Request)s.
 ///
 /// | | number | arguments | result | CPL |
 /// |---|---|---|---|---|
@@ -63,6 +72,14 @@ pub(crate) const fn low32(register: u64) -> u32 {
 /// | TDX (`TDG.VP.VMCALL`) | r10, not 0 | r11, r12, r13, r14 | r10 | always 0 |
 ///
 /// The last two are always [`Mode::Bits64`].
+///
+/// ```
+/// use hypercall_abi::{Hypercall, KVM_HC_KICK_CPU, Mode, RawHypercall};
+///
+/// let raw = RawHypercall { nr: KVM_HC_KICK_CPU, args: [0, 3, 0, 0], mode: Mode::Bits64, cpl: 0 };
+/// let Hypercall::KickCpu(kick) = raw.decode() else { unreachable!() };
+/// assert_eq!(kick.destination(), 3);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RawHypercall {
     /// The number register, untruncated.
@@ -82,6 +99,14 @@ impl RawHypercall {
     /// x86 uses four.
     ///
     /// The answer goes to `ret`, as [`to_rax`](crate::to_rax) makes it.
+    ///
+    /// ```
+    /// use hypercall_abi::{Hypercall, KVM_HC_MAP_GPA_RANGE, RawHypercall};
+    ///
+    /// let args = [0x1000, 1, 0x10, 0, 0, 0];
+    /// let raw = RawHypercall::from_hypercall_exit(KVM_HC_MAP_GPA_RANGE, &args, 1);
+    /// assert!(matches!(raw.decode(), Hypercall::MapGpaRange(_)));
+    /// ```
     #[inline]
     #[must_use]
     pub const fn from_hypercall_exit(nr: u64, args: &[u64; 6], longmode: u64) -> Self {
@@ -94,7 +119,7 @@ impl RawHypercall {
         }
     }
 
-    /// What was asked for. Total: every number and argument decodes, those
+    /// What was asked for on x86. See [`RawHypercall`] for an example. Total: every number and argument decodes, those
     /// KVM does not know to [`Hypercall::Unknown`]. Truncates number and
     /// arguments in [`Mode::Bits32`], and judges nothing: privilege and
     /// features are for [`admit`](crate::admit), the arguments for the call's

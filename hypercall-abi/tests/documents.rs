@@ -14,6 +14,196 @@ fn the_reference_is_current() {
     );
 }
 
+#[test]
+fn the_kernels_document_is_current() {
+    assert!(
+        Document::new(Format::Kernel).to_string() == include_str!("../docs/hypercalls.rst"),
+        "docs/hypercalls.rst is stale: cargo run -p hypercall-abi --example hypercalls > \
+         hypercalls.rst && mv hypercalls.rst hypercall-abi/docs/hypercalls.rst"
+    );
+}
+
+/// What Linux 6.12's `Documentation/virt/kvm/x86/hypercalls.rst` says, and
+/// LoongArch's beside it, by the words that carry it.
+#[test]
+fn every_statement_of_the_kernels_documents_is_there() {
+    let text = Document::new(Format::Kernel).to_string();
+    // Lines are wrapped: words, one blank apart.
+    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let section = |title: &str, line: &str| {
+        let (_, rest) = text.split_once(&format!("\n{title}\n{line}")).unwrap();
+        let end = ["\n-----", "\n====="]
+            .iter()
+            .filter_map(|line| rest.trim_start_matches(['-', '=']).find(line));
+        let end = end.min().unwrap_or(rest.len());
+        plain(rest.get(..end + 5).unwrap_or(rest))
+    };
+    for (arch, words) in [
+        (
+            "x86",
+            &[
+                "three bytes",
+                "hypervisor can replace",
+                "guaranteed to be supported",
+                ":Number: rax",
+                ":Arguments: rbx, rcx, rdx, rsi",
+                ":Result: rax",
+                "every other register, unless the hypercall says otherwise",
+            ][..],
+        ),
+        (
+            "s390",
+            &[
+                "r1: the subcode of 0x500",
+                "r2, r3, r4, r5, r6, r7",
+                ":Result: r2",
+                "DIAGNOSE",
+            ],
+        ),
+        (
+            "PPC",
+            &[
+                "r3, r4, r5, r6, r7, r8, r9, r10",
+                ":Number: r11",
+                "outputs in r4 to r11",
+                ":Result: r3",
+                "4-byte opcodes",
+                "hypercall-instructions",
+                "/hypervisor node",
+            ],
+        ),
+        (
+            "MIPS",
+            &[
+                "HYPCALL with code 0",
+                "v0: $2",
+                "a0, a1, a2, a3",
+                ":Result: v0",
+            ],
+        ),
+        (
+            "LoongArch",
+            &[
+                "HVCL with code 0x100",
+                ":Number: a0",
+                "a1, a2, a3, a4, a5",
+                "v0 is another name",
+            ],
+        ),
+    ] {
+        let section = section(arch, "==");
+        for words in words {
+            assert!(section.contains(words), "{arch}: {words}: {section}");
+        }
+    }
+    for (call, words) in [
+        (
+            "1. KVM_HC_VAPIC_POLL_IRQ",
+            &["Trigger a guest exit", "pending interrupts"][..],
+        ),
+        (
+            "2. KVM_HC_MMU_OP",
+            &[
+                "deprecated",
+                "write to a PTE, flush the TLB, release a page table",
+            ],
+        ),
+        (
+            "3. KVM_HC_FEATURES",
+            &[
+                "Expose hypercall availability",
+                "On x86 platforms, CPUID",
+                "device tree based lookup",
+                "EPAPR",
+            ],
+        ),
+        (
+            "4. KVM_HC_PPC_MAP_MAGIC_PAGE",
+            &[
+                "parts of the supervisor visible register state",
+                "through memory",
+            ],
+        ),
+        (
+            "5. KVM_HC_KICK_CPU",
+            &[
+                "Wake a vCPU from HLT",
+                "busy-waiting in guest kernel mode",
+                "more than a threshold",
+                "put the vCPU to sleep until an appropriate event",
+                "APIC ID of the vCPU to wake",
+                "reserved for future use",
+            ],
+        ),
+        (
+            "9. KVM_HC_CLOCK_PAIRING",
+            &[
+                "Synchronize host and guest clocks",
+                "where the host copies",
+                "KVM_CLOCK_PAIRING_WALLCLOCK (0)",
+                "CLOCK_REALTIME",
+                "seconds of the clock",
+                "nanoseconds",
+                "guest TSC value used to calculate the sec/nsec pair",
+                "unused, 0",
+                "precise timestamp across host and guest",
+                "at the same instant",
+                "does not use the TSC as its clock source",
+                "another clock type",
+            ],
+        ),
+        (
+            "10. KVM_HC_SEND_IPI",
+            &[
+                "lower part of the bitmap of destination APIC IDs",
+                "higher part of the bitmap of destination APIC IDs",
+                "the lowest APIC ID in the bitmap",
+                "APIC ICR",
+                "128 destinations per hypercall in 64-bit mode and 64 in 32-bit mode",
+                "Bit 0 of rbx corresponds to the APIC ID in rdx",
+                "how many vCPUs the IPI was delivered to",
+            ],
+        ),
+        (
+            "11. KVM_HC_SCHED_YIELD",
+            &[
+                "destination APIC ID",
+                "call-function IPI to many vCPUs",
+                "if any of the IPI target vCPUs was preempted",
+            ],
+        ),
+        (
+            "12. KVM_HC_MAP_GPA_RANGE",
+            &[
+                "Request to map a GPA range with the specified attributes",
+                "address of the start page",
+                "number of 4 KiB pages, contiguous in GPA space",
+                "0 = 4 KiB, 1 = 2 MiB, 2 = 1 GiB",
+                "plaintext = 0, encrypted = 1",
+                "bits 63:5 reserved, must be 0",
+                "implemented in userspace via KVM_CAP_EXIT_HYPERCALL",
+                "before it advertises KVM_FEATURE_HC_MAP_GPA_RANGE",
+                "set up an MSR filter to process writes to MSR_KVM_MIGRATION_CONTROL",
+            ],
+        ),
+        (
+            "1. KVM_HCALL_FUNC_IPI",
+            &[
+                "lower part of the bitmap of destination physical CPU ids",
+                "the lowest physical CPU id",
+                "128 at most",
+                "Bit 0 of a1 corresponds to the physical CPU id in a3",
+                "both multicast sending and receiving",
+            ],
+        ),
+    ] {
+        let entry = section(call, "--");
+        for words in words {
+            assert!(entry.contains(words), "{call}: {words}: {entry}");
+        }
+    }
+}
+
 /// Every entry has what the template asks for.
 #[test]
 fn kernel_entries_are_complete() {

@@ -115,7 +115,7 @@ fn aliases_are_the_headers() {
         ($($name:ident)*) => {{
             let names = [$(stringify!($name).to_owned()),*];
             let header = values("aliases", &names).unwrap();
-            $(assert_eq!(header[stringify!($name)], hypercall_abi::$name, stringify!($name));)*
+            $(assert_eq!(header[stringify!($name)], hypercall_abi::kernel::$name, stringify!($name));)*
         }};
     }
     check! {
@@ -124,6 +124,11 @@ fn aliases_are_the_headers() {
         KVM_HC_MIPS_CONSOLE_OUTPUT KVM_HC_CLOCK_PAIRING KVM_HC_SEND_IPI KVM_HC_SCHED_YIELD
         KVM_HC_MAP_GPA_RANGE
         KVM_ENOSYS KVM_EFAULT KVM_EINVAL KVM_E2BIG KVM_EPERM KVM_EOPNOTSUPP
+    }
+    #[cfg(target_arch = "x86_64")]
+    check! {
+        KVM_CLOCK_PAIRING_WALLCLOCK KVM_MAP_GPA_RANGE_PAGE_SZ_4K KVM_MAP_GPA_RANGE_PAGE_SZ_2M
+        KVM_MAP_GPA_RANGE_PAGE_SZ_1G KVM_MAP_GPA_RANGE_ENCRYPTED KVM_MAP_GPA_RANGE_DECRYPTED
     }
 }
 

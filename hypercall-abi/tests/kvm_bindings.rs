@@ -5,7 +5,9 @@ use hypercall_abi::{
     Enforcement, Hypercall, HypercallHandler, HypercallResult, KVM_HC_KICK_CPU,
     KVM_HC_MAP_GPA_RANGE, KickCpu, Mode, RawHypercall, dispatch, write_result,
 };
-use kvm_bindings::{kvm_regs, kvm_xen_exit__bindgen_ty_1__bindgen_ty_1 as kvm_xen_hcall};
+use kvm_bindings::{
+    kvm_regs, kvm_sregs, kvm_xen_exit__bindgen_ty_1__bindgen_ty_1 as kvm_xen_hcall,
+};
 
 struct Kicks(Vec<u32>);
 
@@ -140,4 +142,36 @@ fn a_hypercall_exit_has_its_mode_in_bit_0() {
     assert_eq!(raw(0).mode, Mode::Bits32);
     assert_eq!((raw(1).args, raw(1).cpl), ([0x1000, 1, 0x10, 0], 0));
     assert!(matches!(raw(1).decode(), Hypercall::MapGpaRange(call) if call.check().is_ok()));
+}
+
+/// Mode and CPL of every kind of code that a guest can run.
+#[test]
+fn mode_and_cpl_are_the_vcpus() {
+    const PE: u64 = 1;
+    const LMA: u64 = 1 << 10;
+    const VM: u64 = 1 << 17;
+    // cr0, efer, cs.l, ss.dpl, rflags
+    let cases = [
+        ("64-bit kernel", PE, LMA, 1, 0, 0, Mode::Bits64, 0),
+        ("64-bit user", PE, LMA, 1, 3, 0, Mode::Bits64, 3),
+        ("compatibility mode", PE, LMA, 0, 3, 0, Mode::Bits32, 3),
+        ("32-bit kernel", PE, 0, 0, 0, 0, Mode::Bits32, 0),
+        ("cs.l outside long mode", PE, 0, 1, 1, 0, Mode::Bits32, 1),
+        ("real mode", 0, 0, 0, 3, 0, Mode::Bits32, 0),
+        ("virtual-8086 mode", PE, 0, 0, 0, VM, Mode::Bits32, 3),
+        ("a privilege of no CPU", PE, LMA, 1, 7, 0, Mode::Bits64, 3),
+    ];
+    for (what, cr0, efer, l, dpl, rflags, mode, cpl) in cases {
+        let mut sregs = kvm_sregs {
+            cr0,
+            efer,
+            ..kvm_sregs::default()
+        };
+        sregs.cs.l = l;
+        sregs.ss.dpl = dpl;
+        let regs = kvm_regs { rflags, ..regs() };
+        let raw = RawHypercall::from_vcpu(&regs, &sregs);
+        assert_eq!(raw, RawHypercall::from_regs(&regs, mode, cpl), "{what}");
+        assert_eq!(Mode::from_sregs(&sregs), mode, "{what}");
+    }
 }

@@ -4,8 +4,8 @@
 use cpuid_features::{FEATURES, FeatureRow, KvmFeatures, LOONGARCH_FEATURES, POWERPC_FEATURES};
 use hypercall_abi::{
     Answer, Arch, Enforcement, Gate, Hypercall, HypercallHandler, HypercallNr, HypercallResult,
-    KvmErrno, MapGpaRange, Mode, Place, RawHypercall, Register, Row, Server, Status, TABLE, Width,
-    dispatch, from_rax,
+    KvmErrno, MapGpaRange, Mode, Place, RawHypercall, Register, Request, Row, Server, Status,
+    TABLE, Width, dispatch, from_rax,
 };
 
 fn x86() -> impl Iterator<Item = &'static Row> {
@@ -305,4 +305,44 @@ fn status_and_server_agree() {
         assert!(!row.returns.is_empty(), "{}", row.name);
         assert!(!row.since.source().is_empty(), "{}", row.name);
     }
+}
+
+/// Every row decodes on its own architecture, and gives its inputs by register.
+#[test]
+fn every_architecture_decodes_by_the_table() {
+    let args = [0x1_0000_0001, 0x1_0000_0002, 0x1_0000_0003, 4, 5, 6];
+    for row in TABLE {
+        let request = Request::decode(row.arch, row.number_register(), args);
+        assert_eq!(request.row(), Some(row), "{}", row.name);
+        for input in row.inputs {
+            let Place::In(register) = input.place else {
+                continue;
+            };
+            let nth = (request.registers().iter())
+                .position(|one| *one == register)
+                .unwrap();
+            let expected = match input.width {
+                Width::Bits32 => args[nth] & 0xffff_ffff,
+                _ => args[nth],
+            };
+            assert_eq!(
+                request.input(register),
+                Some(expected),
+                "{} {register}",
+                row.name
+            );
+        }
+    }
+    // No input there, no such call, and a number of another vendor's.
+    let kick = Request::decode(Arch::X86, 5, args);
+    assert_eq!(kick.input(Register::Rdx), None);
+    assert_eq!(kick.input(Register::X0), None);
+    let unknown = Request::decode(Arch::Mips, 5, args);
+    assert_eq!((unknown.row(), unknown.input(Register::A0)), (None, None));
+    for number in [3, 0x2b_0003, 0x1_002a_0003] {
+        assert_eq!(Request::decode(Arch::PowerPc, number, args).row(), None);
+    }
+    // The upper half of an arm64 register is no part of the function id.
+    let ptp = Request::decode(Arch::Arm64, 0xffff_ffff_8600_0001, args);
+    assert!(ptp.row().is_some());
 }

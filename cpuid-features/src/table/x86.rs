@@ -223,7 +223,7 @@ pub const FEATURES: &[FeatureRow] = &[
         ..ROW
     },
     FeatureRow {
-        bit: bit(KvmFeatures::CLOCKSOURCE_STABLE),
+        bit: bit(KvmFeatures::CLOCKSOURCE_STABLE_BIT),
         name: "clocksource-stable-bit",
         kernel_name: "KVM_FEATURE_CLOCKSOURCE_STABLE_BIT",
         qemu: Some("kvmclock-stable-bit"),

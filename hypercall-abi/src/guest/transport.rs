@@ -9,6 +9,7 @@ use crate::raw::RawHypercall;
 
 /// The instruction that hands a call to the hypervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Transport {
     /// VMCALL, `0f 01 c1`: Intel, and whoever follows it.
     Vmcall,

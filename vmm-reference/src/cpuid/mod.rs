@@ -58,8 +58,9 @@ pub fn support(halt_kick: HaltKick, vcpus: u32) -> VmmSupport {
         exit_hypercall: false,
         msi_ext_dest_id: false,
         migration_control: false,
-        vcpus,
+        vcpus: Some(vcpus),
         implements,
+        excludes: &[],
     }
 }
 
