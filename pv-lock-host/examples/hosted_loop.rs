@@ -26,15 +26,21 @@ impl Guest {
 
 fn vcpu_loop(mut guest: Guest, mut parker: VcpuParker, kicker: &Kicker) {
     loop {
-        let mut reason = parker.enter();
-        if reason.is_none() {
-            match guest.run() {
-                Exit::Halt => reason = Some(parker.halt()),
-                Exit::Kick(id) => drop(parker.kick(id)),
-                Exit::PowerOff => kicker.stop_all(),
-            }
-        }
-        if reason.is_some_and(|reason| !parker.go_on(reason)) {
+        let reason = match parker.enter() {
+            Err(why) => why.into(),
+            Ok(()) => match guest.run() {
+                Exit::Halt => parker.halt(),
+                Exit::Kick(id) => {
+                    parker.kick_by_guest(id);
+                    continue;
+                }
+                Exit::PowerOff => {
+                    kicker.stop_all();
+                    continue;
+                }
+            },
+        };
+        if !parker.go_on(reason) {
             return;
         }
     }

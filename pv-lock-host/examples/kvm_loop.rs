@@ -12,20 +12,27 @@ struct Page([u8; 4096]);
 /// Runs one vCPU until the VM ends; gives the status if this one ended it.
 fn vcpu_loop(mut vcpu: VcpuFd, mut parker: VcpuParker, kicker: &Kicker) -> Option<u8> {
     loop {
-        let mut reason = parker.enter();
-        if reason.is_none() {
-            match vcpu.run() {
-                Ok(VcpuExit::Hlt) => reason = Some(parker.halt()),
-                Ok(VcpuExit::IoOut(0x10, &[id])) => drop(parker.kick(ApicId(id.into()))),
+        let reason = match parker.enter() {
+            Err(why) => why.into(),
+            Ok(()) => match vcpu.run() {
+                Ok(VcpuExit::Hlt) => parker.halt(),
+                Ok(VcpuExit::IoOut(0x10, &[id])) => {
+                    parker.kick_by_guest(ApicId(id.into()));
+                    continue;
+                }
                 Ok(VcpuExit::IoOut(_, data)) => {
                     kicker.stop_all();
                     return data.first().copied();
                 }
-                Err(e) if e.errno() == libc::EINTR => {} // a signal: look at enter()
-                other => eprintln!("{:?}: {other:?}", parker.apic_id()),
-            }
-        }
-        if reason.is_some_and(|reason| !parker.go_on(reason)) {
+                Err(e) if e.errno() == libc::EINTR => continue, // a signal: look at enter()
+                other => {
+                    eprintln!("{:?}: {other:?}", parker.apic_id());
+                    kicker.stop_all();
+                    return None;
+                }
+            },
+        };
+        if !parker.go_on(reason) {
             return None;
         }
     }

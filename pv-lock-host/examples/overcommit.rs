@@ -12,15 +12,13 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pv_lock_host::{
-    AdaptivePolling, ApicId, HaltScheduler, Polling, RunCap, SchedulerBuilder, VcpuParker,
-    WakeReason, Yielding,
+    AdaptivePolling, ApicId, HaltScheduler, Polling, SchedulerBuilder, VcpuParker, WakeReason,
+    Yielding,
 };
-use rustix::thread::{CpuSet, Pid, gettid, sched_getaffinity, sched_setaffinity};
 
 /// Rounds of spinning before a waiter halts, some ten microseconds.
 const THRESHOLD: u32 = 1 << 11;
@@ -70,7 +68,7 @@ impl Vcpu<'_> {
             let me = me.unwrap();
             me.store(ticket, Ordering::SeqCst);
             if !mine()
-                && (self.parker.halt() == WakeReason::Stopped || self.parker.enter().is_some())
+                && (self.parker.halt() == WakeReason::Stopped || self.parker.enter().is_err())
             {
                 return false;
             }
@@ -83,31 +81,10 @@ impl Vcpu<'_> {
         let waits = |ticket: &AtomicU64| ticket.load(Ordering::SeqCst) == next;
         if let Some(vcpu) = self.lock.halted_for.iter().position(waits) {
             // kvm_kick_cpu: an exit, and in again.
-            self.parker.kick(ApicId(u32::try_from(vcpu).unwrap()));
-            self.parker.enter();
+            self.parker
+                .kick_by_guest(ApicId(u32::try_from(vcpu).unwrap()));
+            let _ = self.parker.enter();
         }
-    }
-}
-
-/// Threads by APIC ID, once they have begun.
-type Threads = Arc<Mutex<Vec<Option<Pid>>>>;
-
-/// What a VMM lends a cap: each place is a CPU that this process may use.
-/// (Nobody need be preempted here: a vCPU looks at each round of its loop.)
-fn bound(threads: &Threads) -> RunCap {
-    let set = sched_getaffinity(None).unwrap();
-    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&n| set.is_set(n)).collect();
-    let threads = Arc::clone(threads);
-    RunCap {
-        bind: Some(Arc::new(move |id, place| {
-            let mut set = CpuSet::new();
-            set.set(*cpus.get(place).unwrap());
-            let threads = threads.lock().unwrap();
-            let thread = threads.get(id.0 as usize).copied().flatten();
-            // Refused only for one that has just ended.
-            let _ = sched_setaffinity(thread, &set);
-        })),
-        ..RunCap::default()
     }
 }
 
@@ -118,14 +95,7 @@ fn work(rounds: u32) {
 }
 
 /// Acquisitions per second.
-fn measure(
-    builder: SchedulerBuilder,
-    threads: &Threads,
-    vcpus: u32,
-    halts: bool,
-    time: Duration,
-) -> f64 {
-    *threads.lock().unwrap() = vec![None; vcpus as usize];
+fn measure(builder: SchedulerBuilder, vcpus: u32, halts: bool, time: Duration) -> f64 {
     let ids: Vec<ApicId> = (0..vcpus).map(ApicId).collect();
     let (scheduler, parkers) = builder.build(&ids).unwrap();
     let lock = TicketLock {
@@ -144,9 +114,7 @@ fn measure(
             };
             let (stop, acquired) = (&stop, &acquired);
             scope.spawn(move || {
-                let me = vcpu.parker.apic_id().0 as usize;
-                *threads.lock().unwrap().get_mut(me).unwrap() = Some(gettid());
-                while vcpu.parker.enter().is_none() && vcpu.acquire(stop) {
+                while vcpu.parker.enter().is_ok() && vcpu.acquire(stop) {
                     acquired.fetch_add(1, Ordering::Relaxed);
                     work(INSIDE);
                     vcpu.release();
@@ -173,12 +141,10 @@ fn main() {
         .map_or(250, |arg| arg.parse().unwrap());
     let time = Duration::from_millis(milliseconds);
     let cpus = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let threads = Threads::default();
     let yielding = [
         ("nothing", Yielding::Nothing),
         ("sched_yield", Yielding::SchedYield),
-        ("cap", Yielding::default()),
-        ("cap, bound", Yielding::Cap(bound(&threads))),
+        ("hold", Yielding::default()),
     ];
     let polling = [
         ("off", Polling::Off),
@@ -191,7 +157,7 @@ fn main() {
         print!("| {name} | {window} |");
         for overcommit in [1, 2, 4, 8] {
             let vcpus = u32::try_from(cpus.get() * overcommit).unwrap();
-            let rate = measure(builder.clone(), &threads, vcpus, halts, time);
+            let rate = measure(builder.clone(), vcpus, halts, time);
             print!(" {:.0} |", rate / 1e3);
         }
         println!();
@@ -201,7 +167,7 @@ fn main() {
     for (yields, yielding) in &yielding {
         for (polls, polling) in polling {
             let builder = HaltScheduler::builder()
-                .yielding(yielding.clone())
+                .yielding(*yielding)
                 .polling(polling);
             row(yields, polls, &builder, true);
         }

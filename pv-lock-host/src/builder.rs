@@ -1,72 +1,135 @@
 //! How a scheduler is made.
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::num::NonZeroUsize;
+use core::sync::atomic::AtomicU64;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::apic_id::ApicId;
-use crate::gate::Gate;
+use crate::convoy::Convoy;
+use crate::load::{HaltedElsewhere, Load, MAX_VCPUS};
 use crate::parker::VcpuParker;
+use crate::platform::{DefaultPlatform, Platform};
 use crate::polling::{Polling, Window};
-use crate::scheduler::{HaltScheduler, Load, Shared};
-use crate::sync::Arc;
+use crate::scheduler::HaltScheduler;
+use crate::shared::Shared;
+use crate::slot::Slot;
 use crate::table::ApicTable;
 use crate::yielding::Yielding;
 
-/// More vCPUs than any kernel or APIC knows; keeps slot numbers in 32 bits.
-const MAX_VCPUS: usize = 1 << 24;
-
 /// Chooses policies, then builds a [`HaltScheduler`].
-#[derive(Clone, Debug)]
+///
+/// ```
+/// use std::time::Duration;
+/// use pv_lock_host::{ApicId, HaltScheduler, Polling, Yielding};
+///
+/// let (scheduler, parkers) = HaltScheduler::builder()
+///     .yielding(Yielding::SchedYield)
+///     .polling(Polling::Fixed(Duration::from_micros(20)))
+///     .pcpus(2)
+///     .counting(false)
+///     .build(&[ApicId(0), ApicId(1)])?;
+/// # Ok::<(), pv_lock_host::BuildError>(())
+/// ```
+/// With a platform of one's own: `SchedulerBuilder::<Mine>::default()`.
+#[derive(Debug)]
 #[must_use]
-pub struct SchedulerBuilder {
+pub struct SchedulerBuilder<P: Platform = DefaultPlatform> {
     polling: Polling,
     yielding: Yielding,
-    host_cpus: Option<NonZeroUsize>,
+    pcpus: Option<NonZeroUsize>,
     counting: bool,
+    elsewhere: Option<HaltedElsewhere>,
+    platform: PhantomData<fn() -> P>,
 }
 
-impl Default for SchedulerBuilder {
-    fn default() -> Self {
+impl<P: Platform> Clone for SchedulerBuilder<P> {
+    fn clone(&self) -> Self {
         Self {
-            polling: Polling::Off,
-            yielding: Yielding::default(),
-            host_cpus: None,
-            counting: true,
+            elsewhere: self.elsewhere.clone(),
+            ..*self
         }
     }
 }
 
-impl SchedulerBuilder {
-    /// How long a halted vCPU looks for a kick before its thread sleeps.
+impl<P: Platform> Default for SchedulerBuilder<P> {
+    fn default() -> Self {
+        Self {
+            polling: Polling::Off,
+            yielding: Yielding::default(),
+            pcpus: None,
+            counting: true,
+            elsewhere: None,
+            platform: PhantomData,
+        }
+    }
+}
+
+impl<P: Platform> SchedulerBuilder<P> {
+    /// How long a halted vCPU looks for a kick before its thread sleeps; see
+    /// [`Polling`]. Off without it.
     pub fn polling(mut self, polling: Polling) -> Self {
         self.polling = polling;
         self
     }
 
-    /// What follows a kick that woke a vCPU.
+    /// What follows a kick that woke a vCPU; see [`Yielding`]. Convoys are held
+    /// without it.
     pub fn yielding(mut self, yielding: Yielding) -> Self {
         self.yielding = yielding;
         self
     }
 
-    /// How many host CPUs the vCPUs share; without it, as many as the calling
-    /// thread may use. Zero counts as one.
-    pub fn host_cpus(mut self, n: usize) -> Self {
-        self.host_cpus = NonZeroUsize::new(n.max(1));
+    /// How many pCPUs the vCPUs share; without it, as many as the platform says
+    /// ([`Platform::pcpus`]), asked again whenever a vCPU is to be held. Zero
+    /// counts as one.
+    pub fn pcpus(mut self, n: usize) -> Self {
+        self.pcpus = NonZeroUsize::new(n.max(1));
         self
     }
 
-    /// Whether to count kicks and halts and how long they took. On without it.
+    /// Whether to count kicks, halts and holds and how long they took; see
+    /// [`Counters`](crate::Counters). On without it.
     pub fn counting(mut self, counting: bool) -> Self {
         self.counting = counting;
+        self
+    }
+
+    /// The vCPUs halt where this crate does not see it, in KVM for one, and are
+    /// kicked there, by `KvmKick` for one; but their guests'
+    /// kicks come through
+    /// [`VcpuParker::kick_elsewhere`](crate::VcpuParker::kick_elsewhere). `halted`
+    /// says how many of them sleep in a halt now: on KVM by the statistic
+    /// `blocking` of `KVM_GET_STATS_FD`. It is asked when a vCPU is to be held,
+    /// and five times a millisecond while one is.
+    ///
+    /// An interrupt for a held vCPU is then not seen either, so holds should be
+    /// short ([`HoldPolicy::longest`](crate::HoldPolicy::longest)).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use pv_lock_host::{ApicId, HaltScheduler};
+    ///
+    /// let builder = HaltScheduler::builder().halts_elsewhere(Arc::new(|| 0));
+    /// let (scheduler, parkers) = builder.build(&[ApicId(0), ApicId(1)])?;
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    pub fn halts_elsewhere(mut self, halted: Arc<dyn Fn() -> usize + Send + Sync>) -> Self {
+        self.elsewhere = Some(HaltedElsewhere(halted));
         self
     }
 
     /// Makes the scheduler and one parker per vCPU, in the order of `ids`.
     ///
     /// # Errors
-    /// No id, more than 2^24 of them, or one that comes twice.
-    pub fn build(self, ids: &[ApicId]) -> Result<(HaltScheduler, Vec<VcpuParker>), BuildError> {
+    /// No id, more than 2^14 of them, or one that comes twice.
+    pub fn build(
+        self,
+        ids: &[ApicId],
+    ) -> Result<(HaltScheduler<P>, Vec<VcpuParker<P>>), BuildError> {
         if ids.is_empty() {
             return Err(BuildError::NoVcpus);
         }
@@ -74,32 +137,31 @@ impl SchedulerBuilder {
             return Err(BuildError::TooManyVcpus(ids.len()));
         }
         let table = ApicTable::new(ids).map_err(BuildError::DuplicateApicId)?;
-        let host_cpus = match self.host_cpus {
-            Some(n) => n,
-            None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        let sched_yield = self.yielding == Yielding::SchedYield;
+        let convoy = match &self.yielding {
+            // One vCPU alone is no convoy.
+            Yielding::Hold(policy) if ids.len() > 1 => Some(Convoy::new(policy)),
+            _ => None,
         };
-        let sched_yield = matches!(self.yielding, Yielding::SchedYield);
-        let gate = match self.yielding {
-            Yielding::Nothing | Yielding::SchedYield => None,
-            Yielding::Cap(cap) => {
-                let running = cap.running.unwrap_or(host_cpus);
-                (ids.len() > running.get()).then(|| Gate::new(cap, running, ids.len()))
-            }
+        let tracked = sched_yield || convoy.is_some() || self.polling != Polling::Off;
+        let pcpus = self.pcpus.map_or_else(P::pcpus, NonZeroUsize::get);
+        let shared = Shared {
+            slots: ids.iter().map(|&id| Slot::new(id)).collect(),
+            table,
+            no_such_vcpu: AtomicU64::new(0),
+            counting: self.counting,
+            sched_yield,
+            convoy,
+            follows_pcpus: self.pcpus.is_none(),
+            load: Load::new(pcpus, tracked, self.elsewhere),
         };
-        let window = Window::new(self.polling);
-        let tracked = sched_yield || gate.is_some() || self.polling != Polling::Off;
-        let load = Load::new(ids.len(), host_cpus.get(), tracked);
-        let shared = Shared::new(ids, table, self.counting, sched_yield, gate, load);
-        let shared = Arc::new(shared);
-        let parkers = (0..ids.len())
-            .map(|index| VcpuParker::new(Arc::clone(&shared), index, window))
-            .collect();
-        Ok((HaltScheduler { shared }, parkers))
+        Ok(HaltScheduler::from_parts(shared, Window::new(self.polling)))
     }
 }
 
 /// Why no scheduler could be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum BuildError {
     /// A VM has at least one vCPU.
     NoVcpus,

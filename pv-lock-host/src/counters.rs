@@ -1,7 +1,8 @@
 //! What has happened so far, per vCPU.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 
 use crate::apic_id::ApicId;
 use crate::histogram::{Histogram, LiveHistogram, add_owned};
@@ -13,7 +14,7 @@ use crate::outcome::{KickOutcome, WakeReason};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct VcpuCounters {
-    /// Whose.
+    /// The vCPU that these are of.
     pub apic_id: ApicId,
     /// Halts, however they ended; one that a pause interrupted counts again
     /// when it is taken up.
@@ -32,6 +33,17 @@ pub struct VcpuCounters {
     pub polls_won: u64,
     /// Polls that were followed by a sleep.
     pub polls_lost: u64,
+    /// Holds by the convoy rule, however they ended.
+    pub holds: u64,
+    /// Holds that ended because it was this vCPU's turn.
+    pub holds_turn: u64,
+    /// Holds that ended because a pCPU would have idled.
+    pub holds_idle: u64,
+    /// Holds that an event, a pause or a stop ended.
+    pub holds_event: u64,
+    /// How long this vCPU was held, in ns. It could have run in that time: a VMM
+    /// that tells its guest of stolen time adds it to the thread's run delay.
+    pub held_ns: u64,
     /// Kicks that woke this vCPU.
     pub kicks_woke: u64,
     /// Kicks that were latched for later.
@@ -43,6 +55,8 @@ pub struct VcpuCounters {
     /// From the kick (or notification) that woke a sleeping vCPU to its thread
     /// leaving the halt; of every eighth sleep.
     pub kick_to_run: Histogram,
+    /// How long the holds took; all of them.
+    pub hold_time: Histogram,
 }
 
 impl VcpuCounters {
@@ -57,33 +71,49 @@ impl VcpuCounters {
             spurious_wakes: 0,
             polls_won: 0,
             polls_lost: 0,
+            holds: 0,
+            holds_turn: 0,
+            holds_idle: 0,
+            holds_event: 0,
+            held_ns: 0,
             kicks_woke: 0,
             kicks_latched: 0,
             kicks_already_latched: 0,
             halt_time: Histogram::default(),
             kick_to_run: Histogram::default(),
+            hold_time: Histogram::default(),
         }
     }
 
     /// Kicks, whatever they did.
     pub fn kicks(&self) -> u64 {
-        self.kicks_woke + self.kicks_latched + self.kicks_already_latched
+        (self.kicks_woke)
+            .saturating_add(self.kicks_latched)
+            .saturating_add(self.kicks_already_latched)
     }
 
     fn add(&mut self, other: &Self) {
-        self.halts += other.halts;
-        self.halts_kicked += other.halts_kicked;
-        self.halts_event += other.halts_event;
-        self.halts_timed_out += other.halts_timed_out;
-        self.sleeps += other.sleeps;
-        self.spurious_wakes += other.spurious_wakes;
-        self.polls_won += other.polls_won;
-        self.polls_lost += other.polls_lost;
-        self.kicks_woke += other.kicks_woke;
-        self.kicks_latched += other.kicks_latched;
-        self.kicks_already_latched += other.kicks_already_latched;
+        // Saturating: these may have been read from a file.
+        let add = |sum: &mut u64, n: u64| *sum = sum.saturating_add(n);
+        add(&mut self.halts, other.halts);
+        add(&mut self.halts_kicked, other.halts_kicked);
+        add(&mut self.halts_event, other.halts_event);
+        add(&mut self.halts_timed_out, other.halts_timed_out);
+        add(&mut self.sleeps, other.sleeps);
+        add(&mut self.spurious_wakes, other.spurious_wakes);
+        add(&mut self.polls_won, other.polls_won);
+        add(&mut self.polls_lost, other.polls_lost);
+        add(&mut self.holds, other.holds);
+        add(&mut self.holds_turn, other.holds_turn);
+        add(&mut self.holds_idle, other.holds_idle);
+        add(&mut self.holds_event, other.holds_event);
+        add(&mut self.held_ns, other.held_ns);
+        add(&mut self.kicks_woke, other.kicks_woke);
+        add(&mut self.kicks_latched, other.kicks_latched);
+        add(&mut self.kicks_already_latched, other.kicks_already_latched);
         self.halt_time.merge(&other.halt_time);
         self.kick_to_run.merge(&other.kick_to_run);
+        self.hold_time.merge(&other.hold_time);
     }
 }
 
@@ -119,15 +149,30 @@ const ASKED: u64 = 0;
 /// Nobody wants to know.
 const NOT_ASKED: u64 = u64::MAX;
 
-/// What kickers count in the slot they have just written to.
+/// Why a hold ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HoldEnd {
+    /// It was this vCPU's turn.
+    Turn,
+    /// A pCPU would have idled.
+    Idle,
+    /// An event, a pause, a stop or an interruption.
+    Event,
+}
+
+/// What kickers count, in a cache line of its own.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct KickCounters {
     woke: AtomicU64,
     latched: AtomicU64,
     already: AtomicU64,
-    /// When the sleeper was woken, in ns since the scheduler was made; or one of
-    /// the two below.
+    /// When the sleeper was woken, in ns of the platform's clock; or one of the
+    /// two above.
     woken_at: AtomicU64,
+    /// When this vCPU was last kicked out of a halt elsewhere, if it has kicked
+    /// nobody since; zero: it has.
+    kicked_at: AtomicU64,
 }
 
 impl KickCounters {
@@ -137,6 +182,7 @@ impl KickCounters {
             latched: AtomicU64::new(0),
             already: AtomicU64::new(0),
             woken_at: AtomicU64::new(NOT_ASKED),
+            kicked_at: AtomicU64::new(0),
         }
     }
 
@@ -150,6 +196,17 @@ impl KickCounters {
         };
         // Relaxed: a statistic. An RMW, for there are many kickers.
         cell.fetch_add(1, Relaxed);
+    }
+
+    /// Kicker: has kicked this vCPU, which halts elsewhere.
+    pub(crate) fn note_kicked_at(&self, now: u64) {
+        // Relaxed, here and below: a time, which publishes nothing.
+        self.kicked_at.store(now, Relaxed);
+    }
+
+    /// Owner: when it was kicked since it last asked.
+    pub(crate) fn take_kicked_at(&self) -> Option<u64> {
+        Some(self.kicked_at.swap(0, Relaxed)).filter(|&at| at != 0)
     }
 
     /// Owner: whether the wake-up of the sleep that begins now is to be timed.
@@ -179,9 +236,10 @@ impl KickCounters {
     }
 }
 
-/// What the owner counts, in memory that its own thread allocates.
+/// What the owner counts, halts and holds, in memory that its own thread
+/// allocates.
 #[derive(Debug)]
-pub(crate) struct HaltCounters {
+pub(crate) struct OwnCounters {
     halts: AtomicU64,
     kicked: AtomicU64,
     event: AtomicU64,
@@ -190,11 +248,17 @@ pub(crate) struct HaltCounters {
     spurious: AtomicU64,
     polls_won: AtomicU64,
     polls_lost: AtomicU64,
+    holds: AtomicU64,
+    holds_turn: AtomicU64,
+    holds_idle: AtomicU64,
+    holds_event: AtomicU64,
+    held_ns: AtomicU64,
+    hold_time: LiveHistogram,
     pub(crate) halt_time: LiveHistogram,
     pub(crate) kick_to_run: LiveHistogram,
 }
 
-impl HaltCounters {
+impl OwnCounters {
     pub(crate) const fn new() -> Self {
         Self {
             halts: AtomicU64::new(0),
@@ -205,6 +269,12 @@ impl HaltCounters {
             spurious: AtomicU64::new(0),
             polls_won: AtomicU64::new(0),
             polls_lost: AtomicU64::new(0),
+            holds: AtomicU64::new(0),
+            holds_turn: AtomicU64::new(0),
+            holds_idle: AtomicU64::new(0),
+            holds_event: AtomicU64::new(0),
+            held_ns: AtomicU64::new(0),
+            hold_time: LiveHistogram::new(),
             halt_time: LiveHistogram::new(),
             kick_to_run: LiveHistogram::new(),
         }
@@ -217,7 +287,7 @@ impl HaltCounters {
             WakeReason::Kicked => add_owned(&self.kicked, 1),
             WakeReason::Event => add_owned(&self.event, 1),
             WakeReason::TimedOut => add_owned(&self.timed_out, 1),
-            WakeReason::Paused | WakeReason::Stopped => {}
+            WakeReason::Paused | WakeReason::Interrupted | WakeReason::Stopped => {}
         }
     }
 
@@ -233,6 +303,18 @@ impl HaltCounters {
 
     pub(crate) fn count_spurious(&self) {
         add_owned(&self.spurious, 1);
+    }
+
+    pub(crate) fn count_hold(&self, end: HoldEnd, ns: u64) {
+        add_owned(&self.holds, 1);
+        add_owned(&self.held_ns, ns);
+        self.hold_time.record(ns);
+        let cell = match end {
+            HoldEnd::Turn => &self.holds_turn,
+            HoldEnd::Idle => &self.holds_idle,
+            HoldEnd::Event => &self.holds_event,
+        };
+        add_owned(cell, 1);
     }
 
     pub(crate) fn count_poll(&self, won: bool) {
@@ -255,6 +337,12 @@ impl HaltCounters {
         to.spurious_wakes = self.spurious.load(Relaxed);
         to.polls_won = self.polls_won.load(Relaxed);
         to.polls_lost = self.polls_lost.load(Relaxed);
+        to.holds = self.holds.load(Relaxed);
+        to.holds_turn = self.holds_turn.load(Relaxed);
+        to.holds_idle = self.holds_idle.load(Relaxed);
+        to.holds_event = self.holds_event.load(Relaxed);
+        to.held_ns = self.held_ns.load(Relaxed);
+        to.hold_time = self.hold_time.snapshot();
         to.halt_time = self.halt_time.snapshot();
         to.kick_to_run = self.kick_to_run.snapshot();
     }

@@ -1,9 +1,9 @@
 //! Durations by power of two, as KVM's own halt histograms are.
 
 use core::fmt;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Number of buckets, KVM's own (`HALT_POLL_HIST_COUNT`): the last one begins
 /// at 2^31 ns, a little over two seconds, and is open.
@@ -25,7 +25,7 @@ impl Histogram {
 
     /// Number of durations.
     pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
+        self.buckets.iter().fold(0, |sum, &n| sum.saturating_add(n))
     }
 
     /// An upper bound of the `q` quantile (0.5: the median), exact to a factor
@@ -38,10 +38,16 @@ impl Histogram {
             clippy::cast_sign_loss,
             reason = "a rank need not be exact beyond 2^52, and `as` saturates"
         )]
-        let rank = ((total as f64 * q).ceil() as u64).clamp(1, total.max(1));
+        let rank = {
+            // Rounded up, by hand: core has no `ceil`.
+            let exact = total as f64 * q;
+            let down = exact as u64;
+            let up = u64::from((down as f64) < exact);
+            down.saturating_add(up).clamp(1, total.max(1))
+        };
         let mut seen = 0;
         for (n, count) in (0u32..).zip(&self.buckets[..BUCKETS - 1]) {
-            seen += count;
+            seen = count.saturating_add(seen);
             if seen >= rank {
                 return Some(Duration::from_nanos(1 << (n + 1)));
             }
@@ -52,7 +58,7 @@ impl Histogram {
     /// Adds another's counts to these.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
-            *mine += theirs;
+            *mine = mine.saturating_add(*theirs);
         }
     }
 }

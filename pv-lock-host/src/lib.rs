@@ -1,28 +1,35 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("pv-lock-host parks threads on a Linux futex");
+#[cfg(all(feature = "std", not(target_os = "linux")))]
+compile_error!("with the feature `std` threads are parked on a Linux futex");
+
+extern crate alloc;
 
 mod apic_id;
 mod builder;
+mod convoy;
 mod counters;
-#[cfg(not(any(loom, shuttle)))]
-mod futex;
-mod gate;
 mod histogram;
 mod kicker;
 #[cfg(feature = "kvm")]
 mod kvm;
+#[cfg(feature = "std")]
+mod linux;
+mod load;
 mod outcome;
 mod parker;
+#[cfg(feature = "std")]
+mod pcpus;
+mod platform;
 mod polling;
 mod saved;
 mod scheduler;
+mod shared;
 mod slot;
 mod state;
-mod sync;
 mod table;
 mod yielding;
 
@@ -33,9 +40,14 @@ pub use histogram::Histogram;
 pub use kicker::Kicker;
 #[cfg(feature = "kvm")]
 pub use kvm::{KickFd, KvmKick, KvmKickError};
-pub use outcome::{KickOutcome, Resumed, WakeReason};
+#[cfg(feature = "std")]
+pub use linux::Linux;
+pub use outcome::{Interruption, KickOutcome, Resumed, WakeReason};
 pub use parker::VcpuParker;
+#[cfg(feature = "std")]
+pub use pcpus::Pcpus;
+pub use platform::{DefaultPlatform, Platform, Spin, Waited, Word};
 pub use polling::{AdaptivePolling, Polling};
 pub use saved::{SavedError, SavedScheduler, SavedVcpu};
-pub use scheduler::HaltScheduler;
-pub use yielding::{RunCap, Yielding};
+pub use scheduler::{AttachError, HaltScheduler};
+pub use yielding::{HoldPolicy, Yielding};

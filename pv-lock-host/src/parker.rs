@@ -1,73 +1,179 @@
-//! The half that a vCPU's own thread holds.
+//! The half that a vCPU's own thread holds: what it is called for. How it sleeps
+//! is in `sleeping`, how it is held in `holding`.
 
-use core::cell::Cell;
-use core::marker::PhantomData;
-use std::time::Instant;
+mod holding;
+mod sleeping;
+
+use alloc::sync::Arc;
 
 use crate::apic_id::ApicId;
-use crate::counters::HaltCounters;
-use crate::kicker::By;
-use crate::outcome::{KickOutcome, Resumed, WakeReason};
+use crate::convoy::Link;
+use crate::outcome::{Interruption, KickOutcome, Resumed, WakeReason};
+use crate::platform::{DefaultPlatform, Platform};
 use crate::polling::Window;
-use crate::scheduler::Shared;
+use crate::shared::Shared;
 use crate::slot::Slot;
 use crate::state::{Action, Event, State};
-use crate::sync::{Arc, FutexWait, POLL_ROUNDS, poll_pause};
 
-/// Puts one vCPU's thread to sleep while its guest is halted. `Send`, so that
-/// it can be moved to that thread, but not `Sync`: a vCPU halts once at a time.
+/// Puts one vCPU's thread to sleep while its guest is halted.
 ///
-/// ```compile_fail,E0277
-/// fn shared<T: Sync>() {}
-/// shared::<pv_lock_host::VcpuParker>();
+/// All that may sleep takes `&mut self`: a vCPU halts once at a time. Dropping
+/// it detaches the vCPU ([`HaltScheduler::attach`](crate::HaltScheduler::attach)
+/// gives it to another thread); kicks go on being latched.
+///
+/// ```
+/// use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
+///
+/// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0), ApicId(1)])?;
+/// let (mut b, mut a) = (parkers.remove(1), parkers.remove(0));
+/// let thread = std::thread::spawn(move || b.halt()); // b's guest: HLT
+/// a.kick_by_guest(ApicId(1)); // a's guest: KVM_HC_KICK_CPU
+/// assert_eq!(thread.join().unwrap(), WakeReason::Kicked);
+/// # Ok::<(), pv_lock_host::BuildError>(())
 /// ```
 #[derive(Debug)]
-pub struct VcpuParker {
-    shared: Arc<Shared>,
+pub struct VcpuParker<P: Platform = DefaultPlatform> {
+    shared: Arc<Shared<P>>,
     index: usize,
     window: Window,
-    /// The last halt slept and was ended by a kick, and no kick came of it yet.
-    was_kicked: bool,
-    _not_sync: PhantomData<Cell<()>>,
+    link: Link,
+    /// The next [`VcpuParker::enter`] is to hold this vCPU back.
+    steps_back: bool,
+    /// The last vCPU that its guest kicked, if they halt elsewhere.
+    kicked: Option<usize>,
 }
 
-impl VcpuParker {
-    pub(crate) fn new(shared: Arc<Shared>, index: usize, window: Window) -> Self {
+impl<P: Platform> VcpuParker<P> {
+    pub(crate) fn new(shared: Arc<Shared<P>>, index: usize, window: Window) -> Self {
         Self {
             shared,
             index,
             window,
-            was_kicked: false,
-            _not_sync: PhantomData,
+            link: Link::default(),
+            steps_back: false,
+            kicked: None,
         }
     }
 
     #[inline]
-    fn slot(&self) -> &Slot {
+    fn slot(&self) -> &Slot<P> {
         self.shared.slot(self.index)
     }
 
-    /// Whose parker this is.
+    /// The APIC ID of this parker's vCPU.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler};
+    /// let (_scheduler, parkers) = HaltScheduler::new(&[ApicId(4)])?;
+    /// assert_eq!(parkers[0].apic_id(), ApicId(4));
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     pub fn apic_id(&self) -> ApicId {
         self.slot().apic_id()
     }
 
+    /// To be called right before each run of the guest: if this vCPU takes part
+    /// in a lock convoy ([`Yielding::Hold`](crate::Yielding::Hold)) it may be
+    /// held back here for a while, which an interrupt, a pause or a stop ends at
+    /// once. One relaxed load and a branch otherwise.
+    ///
+    /// # Errors
+    /// The guest must not run now: the VM is paused or stopped, or this vCPU is
+    /// to come out.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, Interruption};
+    /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// scheduler.kicker().pause_all();
+    /// assert_eq!(parkers[0].enter(), Err(Interruption::Paused));
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    #[inline]
+    pub fn enter(&mut self) -> Result<(), Interruption> {
+        self.enter_unless(|| false)
+    }
+
+    /// [`VcpuParker::enter`] for a vCPU that halts elsewhere
+    /// ([`SchedulerBuilder::halts_elsewhere`](crate::SchedulerBuilder::halts_elsewhere)),
+    /// and whose interrupts this crate does not see therefore: while it is held,
+    /// `interrupted` is asked every 4 ms (about a time slice of the host) whether one waits for it, which
+    /// ends the hold.
+    ///
+    /// # Errors
+    /// As [`VcpuParker::enter`].
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use pv_lock_host::{ApicId, HaltScheduler};
+    /// let builder = HaltScheduler::builder().halts_elsewhere(Arc::new(|| 0));
+    /// let (_scheduler, mut parkers) = builder.build(&[ApicId(0)])?;
+    /// // With KVM: whether a bit of the IRR is set, by KVM_GET_LAPIC.
+    /// assert_eq!(parkers[0].enter_unless(|| false), Ok(()));
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    #[inline]
+    pub fn enter_unless(&mut self, interrupted: impl FnMut() -> bool) -> Result<(), Interruption> {
+        let plain = !self
+            .slot()
+            .peek()
+            .has(State::REFUSED | State::AWAY | State::HALTED);
+        if plain && !self.steps_back {
+            return Ok(());
+        }
+        self.enter_slowly(interrupted)
+    }
+
+    #[cold]
+    fn enter_slowly(&mut self, mut interrupted: impl FnMut() -> bool) -> Result<(), Interruption> {
+        loop {
+            let (before, after, action) = self.slot().apply(Event::Enter);
+            self.shared.load.account(before, after);
+            if let Action::Refuse(why) = action {
+                return Err(why);
+            }
+            if before.has(State::AWAY) && self.shared.convoy.is_some() {
+                self.slot().note_place();
+            }
+            if !core::mem::take(&mut self.steps_back) || !self.hold(&mut interrupted) {
+                return Ok(());
+            }
+        }
+    }
+
     /// HLT: sleeps until a reason to go on, or returns at once if there is one.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
+    /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// scheduler.kicker().kick_by_host(ApicId(0));
+    /// assert_eq!(parkers[0].halt(), WakeReason::Kicked);
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     #[inline]
     pub fn halt(&mut self) -> WakeReason {
         self.halt_for(None)
     }
 
-    /// [`VcpuParker::halt`], but not beyond `deadline` (a guest timer).
+    /// [`VcpuParker::halt`], but not beyond `deadline`, in ns on the clock of
+    /// [`Platform::now`].
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, Linux, Platform, WakeReason};
+    /// let (_scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// let timer = Linux::now() + 50_000;
+    /// assert_eq!(parkers[0].halt_until_ns(timer), WakeReason::TimedOut);
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     #[inline]
-    pub fn halt_until(&mut self, deadline: Instant) -> WakeReason {
+    pub fn halt_until_ns(&mut self, deadline: u64) -> WakeReason {
         self.halt_for(Some(deadline))
     }
 
     #[inline]
-    fn halt_for(&mut self, deadline: Option<Instant>) -> WakeReason {
+    fn halt_for(&mut self, deadline: Option<u64>) -> WakeReason {
         let shared = &*self.shared;
         let slot = shared.slot(self.index);
+        self.steps_back = false;
         let poll_ns = match self.window.begin() {
             ns if ns > 0 && !shared.load.crowded() => ns,
             _ => 0,
@@ -84,88 +190,60 @@ impl VcpuParker {
             _ => self.wait(state, deadline, poll_ns),
         };
         if self.shared.counting {
-            self.slot().halt_counters().count(reason);
+            self.slot().own_counters().count(reason);
         }
         reason
     }
 
-    /// The rest of a halt that does not return at once.
-    #[inline(never)]
-    fn wait(&mut self, state: State, deadline: Option<Instant>, poll_ns: u64) -> WakeReason {
-        let shared = &*self.shared;
-        let slot = shared.slot(self.index);
-        let counters = shared.counting.then(|| slot.halt_counters());
-        let timed = counters.filter(|counters| counters.times_this_one());
-        let adapts = self.window.adapts() && !shared.load.crowded();
-        let began = match poll_ns > 0 || adapts || timed.is_some() {
-            true => shared.now(),
-            false => 0,
-        };
-
-        let mut state = state;
-        let reason = 'halt: {
-            if poll_ns > 0 {
-                let won = poll(shared, slot, began + poll_ns, deadline);
-                if let Some(counters) = counters {
-                    counters.count_poll(won);
-                }
-                let (before, after, action) = slot.apply(Event::Park);
-                shared.load.account(before, after);
-                if let Action::Leave(reason) = action {
-                    break 'halt reason;
-                }
-                state = after;
-            }
-            if let Some(counters) = counters {
-                counters.count_sleep();
-                slot.kicks.time_next_wake(timed.is_some());
-            }
-            sleep(shared, self.index, state, deadline, counters)
-        };
-
-        if adapts || timed.is_some() {
-            let now = shared.now();
-            let halted = now.saturating_sub(began);
-            if let Some(timed) = timed {
-                timed.halt_time.record(halted);
-                if let Some(woken_at) = slot.kicks.woken_at(began) {
-                    timed.kick_to_run.record(now.saturating_sub(woken_at));
-                }
-            }
-            if adapts {
-                self.window.end(halted);
-            }
-        }
-        self.was_kicked = reason == WakeReason::Kicked;
-        reason
-    }
-
-    /// Whether the VM is being paused or stopped; looked at before each run of
-    /// the guest and whenever a signal ended one. One relaxed load.
+    /// Whether the guest must not run now; what [`VcpuParker::enter`] says,
+    /// without taking notice of it. One relaxed load.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, Interruption};
+    /// let (scheduler, parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// assert_eq!(parkers[0].pending(), None);
+    /// scheduler.kicker().stop_all();
+    /// assert_eq!(parkers[0].pending(), Some(Interruption::Stopped));
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     #[inline]
-    pub fn pending(&self) -> Option<WakeReason> {
+    pub fn pending(&self) -> Option<Interruption> {
         let state = self.slot().peek();
         if state.has(State::STOP) {
-            Some(WakeReason::Stopped)
+            Some(Interruption::Stopped)
         } else if state.has(State::PAUSE) {
-            Some(WakeReason::Paused)
+            Some(Interruption::Paused)
+        } else if state.has(State::INTERRUPT) {
+            Some(Interruption::Interrupted)
         } else {
             None
         }
     }
 
-    /// Sleeps while the VM is paused.
+    /// Sleeps while the VM is paused. From its first look on, and until it
+    /// returns, the vCPU is at rest
+    /// ([`HaltScheduler::is_quiescent`](crate::HaltScheduler::is_quiescent)).
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, Resumed};
+    /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// let kicker = scheduler.kicker();
+    /// kicker.pause_all();
+    /// let mut vcpu = parkers.remove(0);
+    /// let thread = std::thread::spawn(move || vcpu.wait_resumed());
+    /// kicker.resume_all();
+    /// assert_eq!(thread.join().unwrap(), Resumed::Running);
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     pub fn wait_resumed(&mut self) -> Resumed {
         let shared = &*self.shared;
-        let slot = self.slot();
+        let slot = shared.slot(self.index);
+        self.steps_back = false;
         loop {
             let (before, state, action) = slot.apply(Event::AwaitResume);
             shared.load.account(before, state);
             if let Action::Resume(resumed) = action {
                 return resumed;
-            }
-            if let Some(gate) = &shared.gate {
-                gate.leave(self.index, &self.shared.slots);
             }
             slot.sleep(state, None);
         }
@@ -174,8 +252,17 @@ impl VcpuParker {
     /// For a VMM with nothing of its own to do in a pause: sleeps through it if
     /// that is the `reason`, and halts again if the vCPU was halted. Says
     /// whether to go on; if not, the VM was stopped.
-    pub fn go_on(&mut self, reason: WakeReason) -> bool {
-        let mut reason = reason;
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
+    /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// assert!(parkers[0].go_on(WakeReason::Event));
+    /// scheduler.kicker().stop_all();
+    /// assert!(!parkers[0].go_on(WakeReason::Paused));
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    pub fn go_on(&mut self, reason: impl Into<WakeReason>) -> bool {
+        let mut reason = reason.into();
         loop {
             match reason {
                 WakeReason::Stopped => return false,
@@ -184,13 +271,26 @@ impl VcpuParker {
                     Resumed::Halted => reason = self.halt(),
                     Resumed::Stopped => return false,
                 },
-                WakeReason::Kicked | WakeReason::Event | WakeReason::TimedOut => return true,
+                WakeReason::Interrupted if self.is_halted() => reason = self.halt(),
+                WakeReason::Interrupted
+                | WakeReason::Kicked
+                | WakeReason::Event
+                | WakeReason::TimedOut => return true,
             }
         }
     }
 
-    /// Whether the vCPU is halted: after a restore or a pause, halt again
-    /// instead of running it.
+    /// Whether the vCPU is halted: after a restore, a pause or an interruption,
+    /// halt again instead of running it.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
+    /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// scheduler.kicker().interrupt(ApicId(0));
+    /// assert_eq!(parkers[0].halt(), WakeReason::Interrupted);
+    /// assert!(parkers[0].is_halted());
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     pub fn is_halted(&self) -> bool {
         self.slot().peek().has(State::HALTED)
     }
@@ -198,108 +298,152 @@ impl VcpuParker {
     /// Clears a latched event; to be called before the interrupt controller is
     /// read for something to inject, so that an announcement after the reading
     /// is not lost and one before it does not end a halt for nothing.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler};
+    /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// scheduler.kicker().notify(ApicId(0));
+    /// assert!(parkers[0].take_event());
+    /// assert!(!parkers[0].take_event());
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     #[inline]
     pub fn take_event(&mut self) -> bool {
         let slot = self.slot();
         slot.peek().has(State::EVENT) && slot.apply(Event::Acknowledge).0.has(State::EVENT)
     }
 
-    /// `KVM_HC_KICK_CPU` by this vCPU's guest: as [`Kicker::kick`], and what
-    /// the policy has the kicker do for the vCPU that it woke
-    /// ([`Yielding`](crate::Yielding)) is done by this one.
+    /// `KVM_HC_KICK_CPU` by this vCPU's guest: ends the halt of the vCPU with
+    /// this APIC ID, or its next one, and does for it what the policy says
+    /// ([`Yielding`](crate::Yielding)). The guest is to be answered 0, whatever
+    /// this gives. From other threads: [`Kicker::kick_by_host`].
     ///
-    /// [`Kicker::kick`]: crate::Kicker::kick
+    /// [`Kicker::kick_by_host`]: crate::Kicker::kick_by_host
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, KickOutcome};
+    /// let (_scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0), ApicId(1)])?;
+    /// assert_eq!(parkers[0].kick_by_guest(ApicId(1)), KickOutcome::Latched);
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     #[inline]
-    pub fn kick(&mut self, id: ApicId) -> KickOutcome {
-        let by = By {
-            index: self.index,
-            was_kicked: self.was_kicked,
+    pub fn kick_by_guest(&mut self, id: ApicId) -> KickOutcome {
+        let shared = &*self.shared;
+        let Some(index) = shared.table.get(id) else {
+            return shared.no_such_vcpu();
         };
-        let outcome = self.shared.kick(id, Some(by));
+        let slot = shared.slot(index);
+        let signalled = slot.kick();
+        let outcome = signalled.outcome;
         if outcome == KickOutcome::Woke {
-            self.was_kicked = false;
+            // Before the wake, after which the target forgets it.
+            let since = slot.since();
+            shared.follow(slot, signalled);
+            if let Some(convoy) = &shared.convoy
+                && self.link.watches_kicks()
+            {
+                let since = (since != 0).then_some(since);
+                self.steps_back = self.link.kicks(convoy, since, P::now());
+            }
+            if shared.sched_yield && shared.load.crowded() {
+                P::yield_now();
+            }
+        } else {
+            shared.follow(slot, signalled);
         }
+        shared.count_kick(slot, outcome);
         outcome
     }
 
-    /// To be called right before each run of the guest: takes a place among
-    /// those that run, if their number is capped
-    /// ([`Yielding::Cap`](crate::Yielding::Cap)), and then answers as
-    /// [`VcpuParker::pending`] does: if there is something, do not run.
+    /// `KVM_HC_KICK_CPU` by this vCPU's guest, in a VM whose vCPUs halt elsewhere
+    /// ([`SchedulerBuilder::halts_elsewhere`](crate::SchedulerBuilder::halts_elsewhere)):
+    /// `deliver` kicks the vCPU there and says whether it reached one. What
+    /// follows is as for [`VcpuParker::kick_by_guest`]; gives what `deliver` gave.
     ///
-    /// Without a cap, or with no more vCPUs than it allows, it is that one
-    /// relaxed load.
-    #[inline]
-    pub fn enter(&mut self) -> Option<WakeReason> {
-        if let Some(gate) = &self.shared.gate
-            && !gate.admits(self.index)
-        {
-            while self.pending().is_none()
-                && !gate.enter(self.index, self.slot(), &self.shared.slots)
-            {}
-        }
-        self.pending()
-    }
-}
-
-impl Drop for VcpuParker {
-    fn drop(&mut self) {
-        let (before, after, _) = self.slot().apply(Event::Detach);
-        self.shared.load.account(before, after);
-        if let Some(gate) = &self.shared.gate {
-            gate.leave(self.index, &self.shared.slots);
-        }
-    }
-}
-
-/// Looks for a reason to leave until `end` (ns) or `deadline`, or until the
-/// CPUs are wanted by others; says whether there is one.
-fn poll(shared: &Shared, slot: &Slot, end: u64, deadline: Option<Instant>) -> bool {
-    loop {
-        for _ in 0..POLL_ROUNDS {
-            if slot.peek().leaves_halt() {
-                return true;
-            }
-            poll_pause();
-        }
-        let over = shared.load.crowded()
-            || shared.now() >= end
-            || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if over || cfg!(any(loom, shuttle)) {
-            return false;
-        }
-        // KVM ends a poll when another task wants this CPU. That cannot be
-        // seen from here, and the other may be the very kicker: let it run.
-        std::thread::yield_now();
-    }
-}
-
-/// Sleeps, in `state`, which has PARKED, until there is a reason to leave.
-fn sleep(
-    shared: &Shared,
-    index: usize,
-    state: State,
-    deadline: Option<Instant>,
-    counters: Option<&HaltCounters>,
-) -> WakeReason {
-    let slot = shared.slot(index);
-    let mut state = state;
-    loop {
-        if let Some(gate) = &shared.gate {
-            gate.leave(index, &shared.slots);
-        }
-        let event = match slot.sleep(state, deadline) {
-            FutexWait::LookAgain => Event::Park,
-            FutexWait::DeadlinePassed => Event::Expire,
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use pv_lock_host::{ApicId, HaltScheduler};
+    /// let builder = HaltScheduler::builder().halts_elsewhere(Arc::new(|| 0));
+    /// let (_scheduler, mut parkers) = builder.build(&[ApicId(0), ApicId(1)])?;
+    /// // With KVM: `|| kvm_kick.kick(ApicId(1)).unwrap_or(false)`.
+    /// assert!(parkers[0].kick_elsewhere(ApicId(1), || true));
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    pub fn kick_elsewhere(&mut self, id: ApicId, deliver: impl FnOnce() -> bool) -> bool {
+        let shared = &*self.shared;
+        let reached = deliver();
+        let Some(index) = shared.table.get(id) else {
+            shared.no_such_vcpu();
+            return reached;
         };
-        let (before, after, action) = slot.apply_awake(event, state);
+        if let Some(convoy) = shared.convoy.as_ref().filter(|_| reached) {
+            let now = P::now();
+            if let Some(at) = self.slot().kicks.take_kicked_at() {
+                self.link.woke(true, at);
+            }
+            self.steps_back = self.link.kicks(convoy, None, now);
+            shared.slot(index).kicks.note_kicked_at(now);
+            self.kicked = Some(index);
+            self.slot().note_place();
+        }
+        if shared.sched_yield && reached {
+            P::yield_now();
+        }
+        reached
+    }
+
+    /// The thread is about to block, or work for long, in something that is
+    /// neither its guest nor this crate (device emulation): until the next
+    /// [`VcpuParker::enter`] or halt this vCPU does not count as wanting a pCPU,
+    /// and a pause need not wait for it.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler};
+    /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// parkers[0].enter().unwrap();
+    /// parkers[0].leave();
+    /// scheduler.kicker().pause_all();
+    /// assert!(scheduler.is_quiescent());
+    /// assert!(parkers[0].enter().is_err()); // paused: wait_resumed
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    pub fn leave(&mut self) {
+        self.steps_back = false;
+        self.go_away(Event::Leave);
+    }
+
+    fn go_away(&self, event: Event) {
+        let shared = &*self.shared;
+        let (before, after, _) = self.slot().apply(event);
         shared.load.account(before, after);
-        if let Action::Leave(reason) = action {
-            return reason;
+        if let Some(convoy) = &shared.convoy
+            && shared.load.idles(shared.load.counts())
+        {
+            shared.release_one(convoy);
         }
-        if let Some(counters) = counters {
-            counters.count_spurious();
-        }
-        state = after;
+    }
+}
+
+impl<P: Platform> Drop for VcpuParker<P> {
+    fn drop(&mut self) {
+        self.go_away(Event::Detach);
+    }
+}
+
+#[cfg(feature = "std")]
+impl VcpuParker {
+    /// [`VcpuParker::halt`], but not beyond `deadline` (a guest timer).
+    ///
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
+    /// let (_scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// let timer = Instant::now() + Duration::from_micros(50);
+    /// assert_eq!(parkers[0].halt_until(timer), WakeReason::TimedOut);
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    #[inline]
+    pub fn halt_until(&mut self, deadline: std::time::Instant) -> WakeReason {
+        self.halt_for(Some(crate::linux::deadline(deadline)))
     }
 }

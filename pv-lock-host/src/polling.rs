@@ -9,7 +9,17 @@
 use core::time::Duration;
 
 /// How long a halted vCPU looks for a kick before its thread sleeps.
+///
+/// ```
+/// use std::time::Duration;
+/// use pv_lock_host::{ApicId, HaltScheduler, Polling};
+///
+/// let polling = Polling::Fixed(Duration::from_micros(20));
+/// let (scheduler, parkers) = HaltScheduler::builder().polling(polling).build(&[ApicId(0)])?;
+/// # Ok::<(), pv_lock_host::BuildError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Polling {
     /// Not at all.
     Off,
@@ -21,7 +31,17 @@ pub enum Polling {
 
 /// KVM's parameters of adaptive polling, by KVM's names; the default values are
 /// those of KVM on x86.
+///
+/// ```
+/// use std::time::Duration;
+/// use pv_lock_host::{AdaptivePolling, Polling};
+///
+/// let mut adaptive = AdaptivePolling::default(); // KVM's on x86
+/// adaptive.max = Duration::from_micros(50);
+/// let polling = Polling::Adaptive(adaptive);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct AdaptivePolling {
     /// `halt_poll_ns`: the longest window. Zero: no polling.
     pub max: Duration,

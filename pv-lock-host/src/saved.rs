@@ -7,9 +7,14 @@
 
 use core::fmt;
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::apic_id::ApicId;
+use crate::platform::Platform;
 use crate::scheduler::HaltScheduler;
-use crate::state::State;
+use crate::slot::Slot;
+use crate::state::{Event, State};
 
 /// One vCPU's part of a [`SavedScheduler`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,10 +40,11 @@ pub struct SavedScheduler {
 
 /// Why a scheduler could not be saved or restored. It is unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum SavedError {
-    /// This vCPU's thread does not sleep in
-    /// [`VcpuParker::wait_resumed`](crate::VcpuParker::wait_resumed) (for a
-    /// save), or its VM is neither paused nor new (for a restore).
+    /// This vCPU is not at rest: its thread neither waits in
+    /// [`VcpuParker::wait_resumed`](crate::VcpuParker::wait_resumed) nor has
+    /// left.
     NotPaused(ApicId),
     /// The saved state has this vCPU and the scheduler has not, or the other
     /// way round, or it comes twice.
@@ -48,7 +54,7 @@ pub enum SavedError {
 impl fmt::Display for SavedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotPaused(id) => write!(f, "the vCPU with APIC ID {id} is not paused"),
+            Self::NotPaused(id) => write!(f, "the vCPU with APIC ID {id} is not at rest"),
             Self::Mismatch(id) => write!(f, "APIC ID {id} is not in both states once"),
         }
     }
@@ -56,22 +62,47 @@ impl fmt::Display for SavedError {
 
 impl core::error::Error for SavedError {}
 
-impl HaltScheduler {
-    /// Whether every vCPU's thread sleeps because of a pause (or is gone), so
-    /// that nothing but kicks can change what [`HaltScheduler::save`] saves.
+impl<P: Platform> HaltScheduler<P> {
+    /// Whether every vCPU is at rest: the VM is paused and each thread waits for
+    /// the end of the pause, or is [away](crate::VcpuParker::leave), or gone. It
+    /// stays so until the VM is resumed; nothing but kicks and notifications
+    /// changes what [`HaltScheduler::save`] saves. What the vCPUs' threads wrote
+    /// before is seen by who sees this.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler};
+    /// let (scheduler, parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// assert!(!scheduler.is_quiescent());
+    /// scheduler.kicker().pause_all();
+    /// assert!(scheduler.is_quiescent()); // it has not begun, and now may not
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     pub fn is_quiescent(&self) -> bool {
-        let mut slots = self.shared.slots.iter();
-        slots.all(|slot| slot.peek().quiescent())
+        self.shared.slots.iter().all(|slot| slot.look().at_rest())
     }
 
     /// The state of a paused VM's scheduler.
     ///
     /// # Errors
-    /// A vCPU's thread is not asleep yet; the VM goes on being paused.
+    /// A vCPU is not at rest yet; the VM goes on being paused.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
+    /// let (scheduler, _parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// scheduler.kicker().kick_by_host(ApicId(0)); // of a running vCPU
+    /// scheduler.kicker().pause_all();
+    /// let saved = scheduler.save().unwrap();
+    ///
+    /// let (restored, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// restored.restore(&saved).unwrap();
+    /// restored.kicker().resume_all();
+    /// assert_eq!(parkers[0].halt(), WakeReason::Kicked);
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     pub fn save(&self) -> Result<SavedScheduler, SavedError> {
-        let save = |slot: &crate::slot::Slot| {
-            let state = slot.peek();
-            if !state.quiescent() {
+        let save = |slot: &Slot<P>| {
+            let state = slot.look();
+            if !state.at_rest() {
                 return Err(SavedError::NotPaused(slot.apic_id()));
             }
             Ok(SavedVcpu {
@@ -81,23 +112,34 @@ impl HaltScheduler {
                 event: state.has(State::EVENT),
             })
         };
-        let vcpus = self
-            .shared
-            .slots
-            .iter()
-            .map(save)
-            .collect::<Result<_, _>>()?;
-        Ok(SavedScheduler { vcpus })
+        let vcpus = self.shared.slots.iter().map(save);
+        Ok(SavedScheduler {
+            vcpus: vcpus.collect::<Result<_, _>>()?,
+        })
     }
 
-    /// Puts a saved state into a paused or a new scheduler with the same APIC
-    /// ids, in any order. It is paused afterwards: start the threads, then
-    /// [`Kicker::resume_all`](crate::Kicker::resume_all).
+    /// Puts a saved state into a scheduler with the same APIC ids, in any order,
+    /// all of whose vCPUs are at rest or have not begun. It is paused afterwards:
+    /// start the threads, then
+    /// [`Kicker::resume_all`](crate::Kicker::resume_all). Kicks that come
+    /// meanwhile may be lost.
     ///
     /// # Errors
-    /// The ids differ, or the VM runs.
+    /// The ids differ, or a vCPU runs; nothing has changed then.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, SavedError};
+    /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// scheduler.kicker().pause_all();
+    /// let saved = scheduler.save().unwrap();
+    /// scheduler.kicker().resume_all();
+    /// parkers[0].enter().unwrap();
+    /// assert_eq!(scheduler.restore(&saved), Err(SavedError::NotPaused(ApicId(0))));
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     pub fn restore(&self, saved: &SavedScheduler) -> Result<(), SavedError> {
-        let mut parts = vec![None; self.shared.slots.len()];
+        let slots = &self.shared.slots;
+        let mut parts = vec![None; slots.len()];
         for vcpu in &saved.vcpus {
             let index = self.shared.table.get(vcpu.apic_id);
             match index.and_then(|index| parts.get_mut(index)) {
@@ -105,21 +147,63 @@ impl HaltScheduler {
                 _ => return Err(SavedError::Mismatch(vcpu.apic_id)),
             }
         }
-        for (slot, part) in self.shared.slots.iter().zip(&parts) {
-            let state = slot.peek();
-            if part.is_none() {
-                return Err(SavedError::Mismatch(slot.apic_id()));
-            }
-            if !state.has(State::PAUSE) && state != State::RUNNING {
-                return Err(SavedError::NotPaused(slot.apic_id()));
-            }
+        if let Some((slot, _)) = slots.iter().zip(&parts).find(|(_, part)| part.is_none()) {
+            return Err(SavedError::Mismatch(slot.apic_id()));
         }
-        for (slot, part) in self.shared.slots.iter().zip(parts) {
+        // First the pause: what is at rest then stays so, however long it takes
+        // to look at the others.
+        let paused: Vec<bool> = (slots.iter())
+            .map(|slot| {
+                !self
+                    .shared
+                    .signal(slot, Event::Pause)
+                    .before
+                    .has(State::PAUSE)
+            })
+            .collect();
+        if let Some(running) = slots.iter().find(|slot| !slot.look().at_rest()) {
+            for (slot, _) in slots.iter().zip(&paused).filter(|(_, paused)| **paused) {
+                self.shared.signal(slot, Event::Resume);
+            }
+            return Err(SavedError::NotPaused(running.apic_id()));
+        }
+        for (slot, part) in slots.iter().zip(parts) {
             if let Some(part) = part {
-                let (before, after, ()) =
-                    slot.update(|s| (s.restored(part.halted, part.kicked, part.event), ()));
+                let restored = |s: State| (s.restored(part.halted, part.kicked, part.event), ());
+                let (before, after, ()) = slot.update(restored);
                 self.shared.load.account(before, after);
             }
+        }
+        Ok(())
+    }
+
+    /// As it was when it was built, for a VM that starts again in the same
+    /// threads: nothing latched, not paused, not stopped. Each vCPU's thread must
+    /// have called [`VcpuParker::leave`](crate::VcpuParker::leave) since it was
+    /// stopped, or be gone.
+    ///
+    /// # Errors
+    /// A vCPU has not left; nothing has changed then.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
+    /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// scheduler.kicker().stop_all();
+    /// assert_eq!(parkers[0].halt(), WakeReason::Stopped);
+    /// parkers[0].leave();
+    /// scheduler.reset().unwrap();
+    /// assert_eq!(parkers[0].enter(), Ok(()));
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    pub fn reset(&self) -> Result<(), SavedError> {
+        let slots = &self.shared.slots;
+        let ready = |slot: &&Slot<P>| slot.look().has(State::AWAY) && slot.look().has(State::STOP);
+        if let Some(slot) = slots.iter().find(|slot| !ready(slot)) {
+            return Err(SavedError::NotPaused(slot.apic_id()));
+        }
+        for slot in slots {
+            // Nothing to account: it is away before and after.
+            slot.update(|state| (state.reset(), ()));
         }
         Ok(())
     }

@@ -1,149 +1,184 @@
-//! The slots of one VM, and the handle of the one who owns the VM.
+//! The handle of the one who owns the VM.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::time::Instant;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
+use core::sync::atomic::Ordering::Relaxed;
 
 use crate::apic_id::ApicId;
+#[cfg(feature = "std")]
 use crate::builder::{BuildError, SchedulerBuilder};
 use crate::counters::{Counters, VcpuCounters};
-use crate::gate::Gate;
 use crate::kicker::Kicker;
 use crate::parker::VcpuParker;
-use crate::polling::nanos;
+use crate::platform::{DefaultPlatform, Platform};
+use crate::polling::Window;
+use crate::shared::Shared;
 use crate::slot::Slot;
-use crate::state::State;
-use crate::sync::Arc;
-use crate::table::ApicTable;
+use crate::state::{Event, State};
 
-/// What all handles of one VM share. Immutable but for the atomics.
+/// Those who can end a vCPU's sleep: the scheduler and its kickers. When the last
+/// of them goes, the VM is stopped.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) slots: Box<[Slot]>,
-    pub(crate) table: ApicTable,
-    /// Kicks and notifications for ids that no vCPU has.
-    pub(crate) no_such_vcpu: AtomicU64,
-    /// Whether kicks and halts are counted.
-    pub(crate) counting: bool,
-    /// Whether a kicker's thread yields after a kick, if it is crowded.
-    pub(crate) sched_yield: bool,
-    pub(crate) gate: Option<Gate>,
-    pub(crate) load: Load,
-    epoch: Instant,
+pub(crate) struct Owner<P: Platform> {
+    pub(crate) shared: Arc<Shared<P>>,
 }
 
-/// How many vCPUs want to run: all but those that sleep and are not woken.
-#[derive(Debug)]
-#[repr(align(128))]
-pub(crate) struct Load {
-    wanting: AtomicUsize,
-    vcpus: usize,
-    host_cpus: usize,
-    /// Whether any policy asks.
-    tracked: bool,
-}
-
-impl Load {
-    pub(crate) fn new(vcpus: usize, host_cpus: usize, tracked: bool) -> Self {
-        Self {
-            wanting: AtomicUsize::new(vcpus),
-            vcpus,
-            host_cpus,
-            tracked,
+impl<P: Platform> Drop for Owner<P> {
+    fn drop(&mut self) {
+        for slot in &self.shared.slots {
+            self.shared.signal(slot, Event::Stop);
         }
-    }
-
-    /// Takes notice of a change of one slot's word.
-    #[inline]
-    pub(crate) fn account(&self, before: State, after: State) {
-        if self.tracked && before.idle() != after.idle() {
-            // Relaxed: a count, exact since every change of every word is
-            // accounted once; it may lag behind a word by an instruction.
-            if after.idle() {
-                self.wanting.fetch_sub(1, Relaxed);
-            } else {
-                self.wanting.fetch_add(1, Relaxed);
-            }
-        }
-    }
-
-    /// Whether more vCPUs want to run than there are host CPUs.
-    #[inline]
-    pub(crate) fn crowded(&self) -> bool {
-        self.wanting.load(Relaxed) > self.host_cpus
-    }
-
-    /// Whether some vCPU sleeps and is not woken.
-    #[inline]
-    pub(crate) fn any_idle(&self) -> bool {
-        self.wanting.load(Relaxed) < self.vcpus
     }
 }
 
-impl Shared {
-    pub(crate) fn new(
-        ids: &[ApicId],
-        table: ApicTable,
-        counting: bool,
-        sched_yield: bool,
-        gate: Option<Gate>,
-        load: Load,
-    ) -> Self {
-        Self {
-            slots: ids.iter().map(|&id| Slot::new(id)).collect(),
-            table,
-            no_such_vcpu: AtomicU64::new(0),
-            counting,
-            sched_yield,
-            gate,
-            load,
-            epoch: Instant::now(),
-        }
-    }
+impl<P: Platform> Deref for Owner<P> {
+    type Target = Shared<P>;
 
-    #[inline]
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "an index comes from the table or from build, and slots never change"
-    )]
-    pub(crate) fn slot(&self, index: usize) -> &Slot {
-        &self.slots[index]
-    }
-
-    /// Nanoseconds since the scheduler was made.
-    pub(crate) fn now(&self) -> u64 {
-        nanos(self.epoch.elapsed())
+    fn deref(&self) -> &Shared<P> {
+        &self.shared
     }
 }
 
 /// The halt/kick scheduler of one VM: a slot per vCPU.
+///
+/// ```
+/// use pv_lock_host::{ApicId, HaltScheduler};
+///
+/// let (scheduler, parkers) = HaltScheduler::new(&[ApicId(0), ApicId(0x101)])?;
+/// assert_eq!(parkers.len(), 2); // one for each vCPU's thread
+/// assert_eq!(scheduler.counters().total().halts, 0);
+/// # Ok::<(), pv_lock_host::BuildError>(())
+/// ```
 #[derive(Debug)]
-pub struct HaltScheduler {
-    pub(crate) shared: Arc<Shared>,
+pub struct HaltScheduler<P: Platform = DefaultPlatform> {
+    owner: Arc<Owner<P>>,
+    pub(crate) shared: Arc<Shared<P>>,
+    window: Window,
 }
 
+#[cfg(feature = "std")]
 impl HaltScheduler {
     /// A scheduler with the default policies. The parkers come in the order of
     /// `ids`, one for each vCPU thread.
     ///
     /// # Errors
-    /// No id, more than 2^24 of them, or one that comes twice.
+    /// No id, more than 2^14 of them, or one that comes twice.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, BuildError, HaltScheduler};
+    /// assert!(HaltScheduler::new(&[ApicId(0)]).is_ok());
+    /// let twice = [ApicId(7), ApicId(7)];
+    /// assert_eq!(HaltScheduler::new(&twice).unwrap_err(), BuildError::DuplicateApicId(ApicId(7)));
+    /// ```
     pub fn new(ids: &[ApicId]) -> Result<(Self, Vec<VcpuParker>), BuildError> {
         Self::builder().build(ids)
     }
 
     /// For other policies than the default ones.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, Yielding};
+    /// let builder = HaltScheduler::builder().yielding(Yielding::Nothing).pcpus(4);
+    /// let (scheduler, parkers) = builder.build(&[ApicId(0)])?;
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     pub fn builder() -> SchedulerBuilder {
         SchedulerBuilder::default()
     }
+}
+
+impl<P: Platform> HaltScheduler<P> {
+    pub(crate) fn from_parts(shared: Shared<P>, window: Window) -> (Self, Vec<VcpuParker<P>>) {
+        let shared = Arc::new(shared);
+        let parkers = (0..shared.slots.len())
+            .map(|index| VcpuParker::new(Arc::clone(&shared), index, window))
+            .collect();
+        let owner = Arc::new(Owner {
+            shared: Arc::clone(&shared),
+        });
+        let scheduler = Self {
+            owner,
+            shared,
+            window,
+        };
+        (scheduler, parkers)
+    }
 
     /// The half that everyone else holds.
-    pub fn kicker(&self) -> Kicker {
-        Kicker::new(Arc::clone(&self.shared))
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler};
+    /// let (scheduler, _parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// scheduler.kicker().pause_all();
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    pub fn kicker(&self) -> Kicker<P> {
+        Kicker::new(Arc::clone(&self.owner))
+    }
+
+    /// A new parker for a vCPU whose last one was dropped: its thread was started
+    /// anew, or it was unplugged and is plugged in again. What was latched
+    /// meanwhile is there; if it [is halted](VcpuParker::is_halted), halt again.
+    ///
+    /// # Errors
+    /// There is no such vCPU, or it has a parker.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, AttachError, HaltScheduler, WakeReason};
+    /// let (scheduler, parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// assert_eq!(scheduler.attach(ApicId(0)).unwrap_err(), AttachError::Attached(ApicId(0)));
+    /// drop(parkers);
+    /// scheduler.kicker().kick_by_host(ApicId(0));
+    /// let mut again = scheduler.attach(ApicId(0)).unwrap();
+    /// assert_eq!(again.halt(), WakeReason::Kicked);
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    pub fn attach(&self, id: ApicId) -> Result<VcpuParker<P>, AttachError> {
+        let index = self
+            .shared
+            .table
+            .get(id)
+            .ok_or(AttachError::NoSuchVcpu(id))?;
+        // Away before and after: there is nothing to account.
+        let attach = |state: State| (State(state.0 | State::ATTACHED), ());
+        let (before, _, ()) = self.shared.slot(index).update(attach);
+        if before.has(State::ATTACHED) {
+            return Err(AttachError::Attached(id));
+        }
+        Ok(VcpuParker::new(
+            Arc::clone(&self.shared),
+            index,
+            self.window,
+        ))
+    }
+
+    /// From now on the vCPUs share this many pCPUs; zero counts as one. Not
+    /// needed on Linux unless the builder was given a number.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler};
+    /// let (scheduler, _parkers) = HaltScheduler::builder().pcpus(8).build(&[ApicId(0)])?;
+    /// scheduler.set_pcpus(4); // four of them were taken away
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    pub fn set_pcpus(&self, n: usize) {
+        self.shared.load.set_pcpus(n);
     }
 
     /// What has happened so far. All zero but for the unknown ids if counting
     /// was turned off.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler};
+    /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// scheduler.kicker().kick_by_host(ApicId(0));
+    /// parkers[0].halt();
+    /// let sum = scheduler.counters().total();
+    /// assert_eq!((sum.halts, sum.kicks(), sum.holds), (1, 1, 0));
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     pub fn counters(&self) -> Counters {
         Counters {
             vcpus: self.shared.slots.iter().map(read_counters).collect(),
@@ -153,17 +188,46 @@ impl HaltScheduler {
     }
 
     /// One vCPU's counters.
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler};
+    /// let (scheduler, _parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// assert_eq!(scheduler.vcpu_counters(ApicId(0)).map(|c| c.halts), Some(0));
+    /// assert_eq!(scheduler.vcpu_counters(ApicId(1)), None);
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
     pub fn vcpu_counters(&self, id: ApicId) -> Option<VcpuCounters> {
         let index = self.shared.table.get(id)?;
         Some(read_counters(self.shared.slot(index)))
     }
 }
 
-fn read_counters(slot: &Slot) -> VcpuCounters {
+fn read_counters<P: Platform>(slot: &Slot<P>) -> VcpuCounters {
     let mut counters = VcpuCounters::new(slot.apic_id());
     slot.kicks.read_into(&mut counters);
-    if let Some(halts) = slot.halts.get() {
-        halts.read_into(&mut counters);
+    if let Some(own) = slot.counted() {
+        own.read_into(&mut counters);
     }
     counters
 }
+
+/// Why a vCPU was given no new parker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// No vCPU has this APIC ID.
+    NoSuchVcpu(ApicId),
+    /// Its parker has not been dropped.
+    Attached(ApicId),
+}
+
+impl fmt::Display for AttachError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchVcpu(id) => write!(f, "no vCPU has the APIC ID {id}"),
+            Self::Attached(id) => write!(f, "the vCPU with APIC ID {id} has a parker already"),
+        }
+    }
+}
+
+impl core::error::Error for AttachError {}

@@ -1,28 +1,37 @@
-//! One vCPU's word, alone in its cache lines.
+//! One vCPU's word, alone in its cache line, and what others note beside it.
 
-use std::sync::OnceLock;
-use std::time::Instant;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{self, Relaxed};
+
+use alloc::boxed::Box;
+use once_cell::race::OnceBox;
 
 use crate::apic_id::ApicId;
-use crate::counters::{HaltCounters, KickCounters};
+use crate::counters::{KickCounters, OwnCounters};
 use crate::outcome::KickOutcome;
+use crate::platform::{Platform, Waited, Word as _};
 use crate::state::{Action, Event, State, step};
-use crate::sync::{Futex, FutexWait, Ordering};
 
-/// A vCPU as the kickers see it. 128 bytes: x86 fetches lines in pairs, so a
-/// smaller one would have two vCPUs slow each other down.
+/// A vCPU as the kickers see it: one line for the word, one for what kickers
+/// count, so that a count does not take the word from the vCPU that wakes up.
 #[derive(Debug)]
-#[repr(align(128))]
-pub(crate) struct Slot {
-    futex: Futex,
+#[repr(align(64))]
+pub(crate) struct Slot<P: Platform> {
+    word: P::Word,
     apic_id: ApicId,
-    pub(crate) kicks: KickCounters,
+    /// When the vCPU's present halt or hold began, in ns of the platform's
+    /// clock; zero if nobody needs to know. Written by the owner before the word
+    /// says that it sleeps (Release there), read by others behind the word.
+    since: AtomicU64,
+    /// Where the owner ran when it was last let run: pCPU and thread, 32 bits
+    /// each; [`NOWHERE`] if unknown. A hint.
+    place: AtomicU64,
     /// Made by the owner at its first halt, if halts are counted.
-    pub(crate) halts: OnceLock<Box<HaltCounters>>,
+    own: OnceBox<OwnCounters>,
+    pub(crate) kicks: KickCounters,
 }
 
-#[cfg(not(any(loom, shuttle)))]
-const _: () = assert!(size_of::<Slot>() == 128);
+const NOWHERE: u64 = u64::MAX;
 
 /// What a signal (kick, notification, pause, resume, stop) came upon.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +43,15 @@ pub(crate) struct Signalled {
     pub(crate) wake: bool,
 }
 
-impl Slot {
+impl<P: Platform> Slot<P> {
     pub(crate) fn new(apic_id: ApicId) -> Self {
         Self {
-            futex: Futex::new(State::RUNNING.0),
+            word: P::Word::new(State::NEW.0),
             apic_id,
+            since: AtomicU64::new(0),
+            place: AtomicU64::new(NOWHERE),
+            own: OnceBox::new(),
             kicks: KickCounters::new(),
-            halts: OnceLock::new(),
         }
     }
 
@@ -52,7 +63,14 @@ impl Slot {
     #[inline]
     pub(crate) fn peek(&self) -> State {
         // Relaxed: nothing is read on the strength of this.
-        State(self.futex.word().load(Ordering::Relaxed))
+        State(self.word.load(Ordering::Relaxed))
+    }
+
+    /// A look that others act on: what the owner wrote before it changed the
+    /// word to what is seen here is seen too.
+    pub(crate) fn look(&self) -> State {
+        // Acquire: partner of the Release in the owner's `update`.
+        State(self.word.load(Ordering::Acquire))
     }
 
     /// Changes the word by `next`; gives the states around the change and what
@@ -77,7 +95,7 @@ impl Slot {
             // vCPU that leaves its halt for it. Release: what the VMM wrote
             // before a pause or stop is seen by the owner, and what the owner
             // wrote before it slept by whoever finds it asleep.
-            match self.futex.word().compare_exchange_weak(
+            match self.word.compare_exchange_weak(
                 before.0,
                 after.0,
                 Ordering::AcqRel,
@@ -126,27 +144,70 @@ impl Slot {
     fn latch(&self, event: Event, bit: u32) -> Signalled {
         // An RMW even if the bit is already set: the owner's Acquire must find
         // this very write, or one after it, for what this kicker wrote to be
-        // visible. Release: partner of the Acquire in `update`.
-        let before = State(self.futex.word().fetch_or(bit, Ordering::Release));
+        // visible. Release: partner of the Acquire in `update`. Acquire: of the
+        // owner's Release, for what it noted before it slept.
+        let before = State(self.word.fetch_or(bit, Ordering::AcqRel));
         let (after, action) = step(before, event);
         Signalled::new(before, after, action)
     }
 
     /// Owner only: sleeps if the word is still `expected`.
-    pub(crate) fn sleep(&self, expected: State, deadline: Option<Instant>) -> FutexWait {
-        self.futex.wait(expected.0, deadline)
+    pub(crate) fn sleep(&self, expected: State, deadline: Option<u64>) -> Waited {
+        P::wait(&self.word, expected.0, deadline)
     }
 
     /// The wake that [`Signalled::wake`] asks for.
     #[inline]
     pub(crate) fn wake(&self) {
-        self.futex.wake_one();
+        P::wake(&self.word);
     }
 
     /// Owner only: its counters, made at the first use.
     #[inline]
-    pub(crate) fn halt_counters(&self) -> &HaltCounters {
-        self.halts.get_or_init(|| Box::new(HaltCounters::new()))
+    pub(crate) fn own_counters(&self) -> &OwnCounters {
+        self.own.get_or_init(|| Box::new(OwnCounters::new()))
+    }
+
+    /// The owner's counters, if it has begun to count.
+    pub(crate) fn counted(&self) -> Option<&OwnCounters> {
+        self.own.get()
+    }
+
+    /// Owner only: its halt or hold begins now; zero: at a time that nobody asks
+    /// for.
+    #[inline]
+    pub(crate) fn begins(&self, now: u64) {
+        // Relaxed: published by the RMW on the word that follows.
+        self.since.store(now, Relaxed);
+    }
+
+    /// When the present halt or hold began; to be asked behind a look at the word
+    /// that found one.
+    #[inline]
+    pub(crate) fn since(&self) -> u64 {
+        self.since.load(Relaxed)
+    }
+
+    /// Owner only: where it runs.
+    pub(crate) fn note_place(&self) {
+        if let Some((pcpu, thread)) = P::here() {
+            self.set_place(pcpu, thread);
+        }
+    }
+
+    /// Its owner, the thread with this number, runs on this pCPU.
+    pub(crate) fn set_place(&self, pcpu: u32, thread: u32) {
+        // Relaxed: a hint.
+        let place = u64::from(pcpu) << 32 | u64::from(thread);
+        self.place.store(place, Relaxed);
+    }
+
+    /// The pCPU and the thread where the owner ran when it was last let run.
+    pub(crate) fn place(&self) -> Option<(u32, u32)> {
+        let place = self.place.load(Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "two halves")]
+        let halves = ((place >> 32) as u32, place as u32);
+        (place != NOWHERE).then_some(halves)
     }
 }
 

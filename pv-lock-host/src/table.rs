@@ -1,5 +1,9 @@
 //! APIC ID to slot, in constant time, built once and never changed.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::apic_id::ApicId;
 
 /// Ids below this are looked up in an array, 16 KiB at most; those above it in
@@ -124,7 +128,7 @@ impl Sparse {
             let Some(place) = self.places.get_mut(at) else {
                 return false;
             };
-            std::mem::swap(place, &mut homeless);
+            core::mem::swap(place, &mut homeless);
             if homeless.slot == EMPTY {
                 return true;
             }

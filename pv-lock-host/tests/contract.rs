@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pv_lock_host::{
-    ApicId, BuildError, HaltScheduler, KickOutcome, Kicker, Resumed, VcpuParker, WakeReason,
+    ApicId, BuildError, HaltScheduler, Interruption, KickOutcome, Kicker, Resumed, VcpuParker,
+    WakeReason,
 };
 
 fn pair() -> (HaltScheduler, VcpuParker, VcpuParker) {
@@ -20,7 +21,7 @@ fn pair() -> (HaltScheduler, VcpuParker, VcpuParker) {
 
 /// Kicks until a kick finds the vCPU halted.
 fn kick_until_woken(kicker: &Kicker, id: ApicId) {
-    while kicker.kick(id) != KickOutcome::Woke {
+    while kicker.kick_by_host(id) != KickOutcome::Woke {
         thread::yield_now();
     }
 }
@@ -37,7 +38,10 @@ fn the_halves_go_where_they_are_needed() {
 #[test]
 fn kick_before_halt_is_kept() {
     let (scheduler, _, mut parker) = pair();
-    assert_eq!(scheduler.kicker().kick(ApicId(7)), KickOutcome::Latched);
+    assert_eq!(
+        scheduler.kicker().kick_by_host(ApicId(7)),
+        KickOutcome::Latched
+    );
     assert_eq!(parker.halt(), WakeReason::Kicked);
 }
 
@@ -45,9 +49,9 @@ fn kick_before_halt_is_kept() {
 fn kicks_coalesce_and_are_consumed_by_one_halt() {
     let (scheduler, _, mut parker) = pair();
     let kicker = scheduler.kicker();
-    assert_eq!(kicker.kick(ApicId(7)), KickOutcome::Latched);
-    assert_eq!(kicker.kick(ApicId(7)), KickOutcome::AlreadyLatched);
-    assert_eq!(kicker.kick(ApicId(7)), KickOutcome::AlreadyLatched);
+    assert_eq!(kicker.kick_by_host(ApicId(7)), KickOutcome::Latched);
+    assert_eq!(kicker.kick_by_host(ApicId(7)), KickOutcome::AlreadyLatched);
+    assert_eq!(kicker.kick_by_host(ApicId(7)), KickOutcome::AlreadyLatched);
     assert_eq!(parker.halt(), WakeReason::Kicked);
     assert_eq!(parker.halt_until(Instant::now()), WakeReason::TimedOut);
 }
@@ -68,7 +72,10 @@ fn kick_wakes_a_sleeper() {
 fn unknown_ids_are_no_error() {
     let (scheduler, _a, _b) = pair();
     for id in [1, 6, 8, 255, 4096, u32::MAX] {
-        assert_eq!(scheduler.kicker().kick(ApicId(id)), KickOutcome::NoSuchVcpu);
+        assert_eq!(
+            scheduler.kicker().kick_by_host(ApicId(id)),
+            KickOutcome::NoSuchVcpu
+        );
     }
 }
 
@@ -77,7 +84,7 @@ fn a_kick_goes_before_an_event_which_stays() {
     let (scheduler, _, mut parker) = pair();
     let kicker = scheduler.kicker();
     kicker.notify(ApicId(7));
-    kicker.kick(ApicId(7));
+    kicker.kick_by_host(ApicId(7));
     assert_eq!(parker.halt(), WakeReason::Kicked);
     assert_eq!(parker.halt(), WakeReason::Event);
     assert_eq!(parker.halt_until(Instant::now()), WakeReason::TimedOut);
@@ -96,9 +103,9 @@ fn an_event_that_was_taken_ends_no_halt() {
 fn a_kick_outlives_pause_and_resume() {
     let (scheduler, _, mut parker) = pair();
     let kicker = scheduler.kicker();
-    kicker.kick(ApicId(7));
+    kicker.kick_by_host(ApicId(7));
     kicker.pause_all();
-    assert_eq!(parker.pending(), Some(WakeReason::Paused));
+    assert_eq!(parker.pending(), Some(Interruption::Paused));
     assert_eq!(parker.halt(), WakeReason::Paused);
     kicker.resume_all();
     assert_eq!(parker.pending(), None);
@@ -121,13 +128,13 @@ fn a_vcpu_paused_while_running_goes_on_running() {
 fn stop_wins_over_all_and_stays() {
     let (scheduler, _, mut parker) = pair();
     let kicker = scheduler.kicker();
-    kicker.kick(ApicId(7));
+    kicker.kick_by_host(ApicId(7));
     kicker.notify(ApicId(7));
     kicker.pause_all();
     kicker.stop_all();
     kicker.resume_all();
     for _ in 0..2 {
-        assert_eq!(parker.pending(), Some(WakeReason::Stopped));
+        assert_eq!(parker.pending(), Some(Interruption::Stopped));
         assert_eq!(parker.halt(), WakeReason::Stopped);
         assert_eq!(parker.wait_resumed(), Resumed::Stopped);
     }
@@ -150,7 +157,7 @@ fn ids_may_be_sparse() {
     let kicker = scheduler.kicker();
     for (parker, &id) in parkers.iter_mut().zip(&ids) {
         assert_eq!(parker.apic_id(), id);
-        assert_eq!(kicker.kick(id), KickOutcome::Latched);
+        assert_eq!(kicker.kick_by_host(id), KickOutcome::Latched);
         assert_eq!(parker.halt(), WakeReason::Kicked);
     }
     assert_eq!(kicker.kick_all(), 0);
@@ -173,6 +180,154 @@ fn bad_id_lists_are_refused() {
     );
 }
 
+mod threads {
+    use super::*;
+    use pv_lock_host::{AttachError, SavedError};
+
+    /// A vCPU that has been asleep, and is again or is about to be; its thread
+    /// gives what ends its halts, if not a kick.
+    fn sleeper() -> (HaltScheduler, thread::JoinHandle<WakeReason>) {
+        let (scheduler, _, mut parker) = pair();
+        let vcpu = thread::spawn(move || {
+            loop {
+                match parker.halt() {
+                    WakeReason::Kicked => {}
+                    other => return other,
+                }
+            }
+        });
+        kick_until_woken(&scheduler.kicker(), ApicId(7));
+        (scheduler, vcpu)
+    }
+
+    #[test]
+    fn an_interrupted_vcpu_is_still_halted_and_keeps_its_kick() {
+        let (scheduler, _, mut parker) = pair();
+        let kicker = scheduler.kicker();
+        parker.enter().unwrap();
+        kicker.kick_by_host(ApicId(7));
+        assert_eq!(kicker.interrupt(ApicId(7)), KickOutcome::Latched);
+        assert_eq!(kicker.interrupt(ApicId(7)), KickOutcome::AlreadyLatched);
+        assert_eq!(kicker.interrupt(ApicId(1)), KickOutcome::NoSuchVcpu);
+        assert_eq!(parker.pending(), Some(Interruption::Interrupted));
+        assert_eq!(parker.halt(), WakeReason::Interrupted);
+        assert!(parker.is_halted());
+        assert_eq!(parker.pending(), None, "it is said once");
+        assert!(parker.go_on(WakeReason::Interrupted), "halts again");
+        assert!(!parker.is_halted(), "the kick ended that halt");
+    }
+
+    #[test]
+    fn an_interruption_reaches_a_sleeper() {
+        let (scheduler, vcpu) = sleeper();
+        scheduler.kicker().interrupt(ApicId(7));
+        assert_eq!(vcpu.join().unwrap(), WakeReason::Interrupted);
+    }
+
+    #[test]
+    fn the_last_owner_stops_the_vm() {
+        let (scheduler, vcpu) = sleeper();
+        let kicker = scheduler.kicker();
+        let other = kicker.clone();
+        drop(scheduler);
+        drop(kicker);
+        // One is left.
+        assert_ne!(other.kick_by_host(ApicId(0)), KickOutcome::NoSuchVcpu);
+        drop(other);
+        assert_eq!(vcpu.join().unwrap(), WakeReason::Stopped);
+    }
+
+    #[test]
+    fn a_kicker_keeps_the_vm_going() {
+        let (scheduler, _, mut parker) = pair();
+        let kicker = scheduler.kicker();
+        drop(scheduler);
+        assert_eq!(parker.enter(), Ok(()));
+        drop(kicker);
+        assert_eq!(parker.enter(), Err(Interruption::Stopped));
+    }
+
+    #[test]
+    fn a_vcpu_that_is_away_does_not_hold_up_a_pause() {
+        let (scheduler, mut first, mut second) = pair();
+        let kicker = scheduler.kicker();
+        first.enter().unwrap();
+        second.enter().unwrap();
+        first.leave();
+        kicker.pause_all();
+        assert_eq!(scheduler.save(), Err(SavedError::NotPaused(ApicId(7))));
+        second.leave();
+        assert!(scheduler.is_quiescent());
+        // It may not come back before the VM goes on.
+        assert_eq!(first.enter(), Err(Interruption::Paused));
+        assert_eq!(second.halt(), WakeReason::Paused);
+        assert!(scheduler.is_quiescent());
+        kicker.resume_all();
+        assert!(!scheduler.is_quiescent());
+        assert_eq!(first.wait_resumed(), Resumed::Running);
+        assert_eq!(second.wait_resumed(), Resumed::Halted);
+    }
+
+    #[test]
+    fn a_vcpu_goes_on_in_another_thread() {
+        let (scheduler, mut first, second) = pair();
+        let attached = |id| scheduler.attach(ApicId(id)).map(drop).unwrap_err();
+        assert_eq!(attached(7), AttachError::Attached(ApicId(7)));
+        assert_eq!(attached(8), AttachError::NoSuchVcpu(ApicId(8)));
+        drop(second);
+        assert_eq!(first.kick_by_guest(ApicId(7)), KickOutcome::Latched);
+        let mut again = scheduler.attach(ApicId(7)).unwrap();
+        assert_eq!(attached(7), AttachError::Attached(ApicId(7)));
+        let vcpu = thread::spawn(move || again.halt());
+        assert_eq!(vcpu.join().unwrap(), WakeReason::Kicked);
+        // The thread has ended and its parker with it.
+        assert!(scheduler.attach(ApicId(7)).is_ok());
+    }
+
+    /// A thread that dies in a halt leaves its vCPU halted.
+    #[test]
+    fn a_vcpu_that_was_halted_is_halted_in_its_next_thread() {
+        let (scheduler, _, mut parker) = pair();
+        scheduler.kicker().interrupt(ApicId(7));
+        assert_eq!(parker.halt(), WakeReason::Interrupted);
+        drop(parker);
+        assert!(scheduler.attach(ApicId(7)).unwrap().is_halted());
+    }
+
+    #[test]
+    fn a_vm_starts_again_once_all_have_left() {
+        let (scheduler, mut first, mut second) = pair();
+        let kicker = scheduler.kicker();
+        first.enter().unwrap();
+        second.leave();
+        assert_eq!(scheduler.reset(), Err(SavedError::NotPaused(ApicId(0))));
+        kicker.kick_by_host(ApicId(0));
+        kicker.notify(ApicId(0));
+        kicker.interrupt(ApicId(0));
+        kicker.pause_all();
+        kicker.stop_all();
+        assert_eq!(first.halt(), WakeReason::Stopped);
+        assert_eq!(scheduler.reset(), Err(SavedError::NotPaused(ApicId(0))));
+        assert_eq!(second.enter(), Err(Interruption::Stopped), "still stopped");
+        first.leave();
+        assert_eq!(scheduler.reset(), Ok(()));
+        for parker in [&mut first, &mut second] {
+            assert_eq!((parker.pending(), parker.is_halted()), (None, false));
+            assert_eq!(parker.enter(), Ok(()));
+            assert_eq!(parker.halt_until(Instant::now()), WakeReason::TimedOut);
+        }
+    }
+
+    /// One that runs can't be reset under its thread's feet.
+    #[test]
+    fn a_vm_that_was_not_stopped_is_not_reset() {
+        let (scheduler, mut first, mut second) = pair();
+        first.leave();
+        second.leave();
+        assert_eq!(scheduler.reset(), Err(SavedError::NotPaused(ApicId(0))));
+    }
+}
+
 mod save {
     use super::*;
     use pv_lock_host::{SavedError, SavedVcpu};
@@ -181,7 +336,9 @@ mod save {
     fn a_snapshot_carries_kicks_on_running_and_halted_vcpus() {
         let (scheduler, mut first, mut second) = pair();
         let kicker = scheduler.kicker();
-        kicker.kick(ApicId(0));
+        first.enter().unwrap();
+        second.enter().unwrap();
+        kicker.kick_by_host(ApicId(0));
         kicker.pause_all();
         assert!(!scheduler.is_quiescent());
         assert_eq!(scheduler.save(), Err(SavedError::NotPaused(ApicId(0))));
@@ -195,7 +352,7 @@ mod save {
             while !scheduler.is_quiescent() {
                 thread::yield_now();
             }
-            kicker.kick(ApicId(7));
+            kicker.kick_by_host(ApicId(7));
             let saved = scheduler.save().unwrap();
             kicker.resume_all();
             saved
@@ -210,8 +367,8 @@ mod save {
 
         let (restored, mut first, mut second) = pair();
         restored.restore(&saved).unwrap();
-        assert_eq!(first.pending(), Some(WakeReason::Paused));
-        assert_eq!(second.pending(), Some(WakeReason::Paused));
+        assert_eq!(first.pending(), Some(Interruption::Paused));
+        assert_eq!(second.pending(), Some(Interruption::Paused));
         restored.kicker().resume_all();
         assert_eq!(first.wait_resumed(), Resumed::Running);
         assert_eq!(first.halt(), WakeReason::Kicked);
@@ -221,7 +378,8 @@ mod save {
 
     #[test]
     fn what_does_not_fit_is_refused_and_changes_nothing() {
-        let (scheduler, _a, _b) = pair();
+        let (scheduler, _a, mut running) = pair();
+        running.enter().unwrap();
         let mut saved = pv_lock_host::SavedScheduler { vcpus: Vec::new() };
         let refused = |saved: &_| scheduler.restore(saved).unwrap_err();
         assert_eq!(refused(&saved), SavedError::Mismatch(ApicId(0)));
@@ -236,9 +394,12 @@ mod save {
         saved.vcpus = vec![vcpu(0), vcpu(7), vcpu(7)];
         assert_eq!(refused(&saved), SavedError::Mismatch(ApicId(7)));
         saved.vcpus = vec![vcpu(7), vcpu(0)];
-        scheduler.kicker().kick(ApicId(7));
         assert_eq!(refused(&saved), SavedError::NotPaused(ApicId(7)));
-        assert_eq!(scheduler.kicker().kick(ApicId(0)), KickOutcome::Latched);
+        assert_eq!(
+            scheduler.kicker().kick_by_host(ApicId(0)),
+            KickOutcome::Latched
+        );
+        assert_eq!(running.enter(), Ok(()), "the VM is not paused");
     }
 
     #[cfg(feature = "serde")]
@@ -268,9 +429,9 @@ mod counting {
     fn everything_that_happened_is_counted_once() {
         let (scheduler, _, mut parker) = pair();
         let kicker = scheduler.kicker();
-        kicker.kick(ApicId(7));
-        kicker.kick(ApicId(7));
-        kicker.kick(ApicId(9));
+        kicker.kick_by_host(ApicId(7));
+        kicker.kick_by_host(ApicId(7));
+        kicker.kick_by_host(ApicId(9));
         parker.halt();
         kicker.notify(ApicId(7));
         parker.halt();
@@ -326,7 +487,7 @@ mod counting {
             .counting(false)
             .build(&[ApicId(0)])
             .unwrap();
-        scheduler.kicker().kick(ApicId(0));
+        scheduler.kicker().kick_by_host(ApicId(0));
         parkers[0].halt();
         let vcpu = scheduler.counters().total();
         assert_eq!((vcpu.kicks(), vcpu.halts), (0, 0));
@@ -335,51 +496,32 @@ mod counting {
 
 mod policies {
     use super::*;
-    use core::num::NonZeroUsize;
-    use pv_lock_host::{AdaptivePolling, Polling, RunCap, SchedulerBuilder, Yielding};
-    use std::sync::Arc;
+    use pv_lock_host::{AdaptivePolling, Polling, SchedulerBuilder, Yielding};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// A cap with one place and nobody out of patience.
-    fn cap_of_one() -> RunCap {
-        RunCap {
-            running: Some(NonZeroUsize::MIN),
-            slice: Duration::MAX,
-            ..RunCap::default()
-        }
-    }
-
-    /// Four vCPUs pass kicks round until `hops` are done; gives the greatest
-    /// number that ran at once. A lost kick ends the passing, and the test
-    /// would not come back.
-    fn ring(builder: SchedulerBuilder, hops: usize) -> usize {
+    /// Four vCPUs pass kicks round until `hops` are done. A lost kick ends the
+    /// passing, and the test would not come back.
+    fn ring(builder: SchedulerBuilder, hops: usize) {
         let ids: Vec<ApicId> = (0..4).map(ApicId).collect();
         let (scheduler, parkers) = builder.build(&ids).unwrap();
         let kicker = scheduler.kicker();
-        let (done, running, most) = Default::default();
-        let counters: [&AtomicUsize; 3] = [&done, &running, &most];
+        let done = &AtomicUsize::new(0);
         thread::scope(|scope| {
             for mut parker in parkers {
                 let kicker = kicker.clone();
-                let [done, running, most] = counters;
                 scope.spawn(move || {
                     let next = ApicId((parker.apic_id().0 + 1) % 4);
-                    while parker.halt() != WakeReason::Stopped && parker.enter().is_none() {
-                        let now = running.fetch_add(1, Ordering::Relaxed) + 1;
-                        most.fetch_max(now, Ordering::Relaxed);
-                        thread::yield_now();
-                        running.fetch_sub(1, Ordering::Relaxed);
-                        parker.kick(next);
+                    while parker.halt() != WakeReason::Stopped && parker.enter().is_ok() {
+                        parker.kick_by_guest(next);
                         if done.fetch_add(1, Ordering::Relaxed) == hops {
                             kicker.stop_all();
                         }
                     }
                 });
             }
-            kicker.kick(ApicId(0));
-            kicker.kick(ApicId(2));
+            kicker.kick_by_host(ApicId(0));
+            kicker.kick_by_host(ApicId(2));
         });
-        most.into_inner()
     }
 
     #[test]
@@ -389,126 +531,34 @@ mod policies {
             Polling::Fixed(Duration::from_micros(50)),
             Polling::Adaptive(AdaptivePolling::default()),
         ];
-        let yielding = [
-            Yielding::Nothing,
-            Yielding::SchedYield,
-            Yielding::Cap(cap_of_one()),
-        ];
+        let yielding = [Yielding::Nothing, Yielding::SchedYield, Yielding::default()];
         for polling in polling {
-            for yielding in &yielding {
-                // One host CPU makes the rules of overcommitment apply.
-                for host_cpus in [1, 4] {
+            for yielding in yielding {
+                // One pCPU makes the rules of overcommitment apply.
+                for pcpus in [1, 4] {
                     let builder = HaltScheduler::builder()
                         .polling(polling)
-                        .yielding(yielding.clone())
-                        .host_cpus(host_cpus);
+                        .yielding(yielding)
+                        .pcpus(pcpus);
                     ring(builder, 1000);
                 }
             }
         }
     }
 
-    #[test]
-    fn no_more_run_than_the_cap_says() {
-        let cap = Yielding::Cap(cap_of_one());
-        assert_eq!(ring(HaltScheduler::builder().yielding(cap), 2000), 1);
-    }
-
-    /// One vCPU never halts and looks at the clock only when it is told to.
-    #[test]
-    fn a_vcpu_whose_time_is_up_is_preempted() {
-        let told = Arc::new(AtomicUsize::new(0));
-        let cap = RunCap {
-            slice: Duration::from_millis(1),
-            preempt: Some(Arc::new({
-                let told = Arc::clone(&told);
-                move |id: ApicId| {
-                    assert_eq!(id, ApicId(0));
-                    told.fetch_add(1, Ordering::Relaxed);
-                }
-            })),
-            ..cap_of_one()
-        };
-        let (_scheduler, mut parkers) = HaltScheduler::builder()
-            .yielding(Yielding::Cap(cap))
-            .build(&[ApicId(0), ApicId(1)])
-            .unwrap();
-        let mut waiting = parkers.pop().unwrap();
-        let mut hog = parkers.pop().unwrap();
-        assert_eq!(hog.enter(), None);
-        thread::scope(|scope| {
-            scope.spawn(move || assert_eq!(waiting.enter(), None));
-            while told.load(Ordering::Relaxed) == 0 {
-                thread::yield_now();
-            }
-            // Gives its place to the other, and has it back when that is gone.
-            assert_eq!(hog.enter(), None);
-        });
-    }
-
-    /// The same, and nobody to tell it: the one that waits runs beside it, and
-    /// the cap is back when one of them has left.
-    #[test]
-    fn a_vcpu_that_never_exits_starves_nobody() {
-        let cap = RunCap {
-            slice: Duration::from_millis(1),
-            ..cap_of_one()
-        };
-        let (scheduler, mut parkers) = HaltScheduler::builder()
-            .yielding(Yielding::Cap(cap))
-            .build(&[ApicId(0), ApicId(1)])
-            .unwrap();
-        for parker in &mut parkers {
-            assert_eq!(parker.enter(), None);
-        }
-        for parker in &mut parkers {
-            let deadline = Instant::now();
-            assert_eq!(parker.halt_until(deadline), WakeReason::TimedOut);
-        }
-        assert_eq!(parkers[0].enter(), None);
-        scheduler.kicker().stop_all();
-    }
-
-    #[test]
-    fn pause_and_stop_reach_those_who_wait_in_line() {
-        let (scheduler, mut parkers) = HaltScheduler::builder()
-            .yielding(Yielding::Cap(cap_of_one()))
-            .build(&[ApicId(0), ApicId(1)])
-            .unwrap();
-        let kicker = scheduler.kicker();
-        let mut waiting = parkers.pop().unwrap();
-        assert_eq!(parkers[0].enter(), None);
-        let seen = AtomicUsize::new(0);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                assert_eq!(waiting.enter(), Some(WakeReason::Paused));
-                seen.store(1, Ordering::Relaxed);
-                assert_eq!(waiting.wait_resumed(), Resumed::Running);
-                seen.store(2, Ordering::Relaxed);
-                assert_eq!(waiting.enter(), Some(WakeReason::Stopped));
-            });
-            kicker.pause_all();
-            while seen.load(Ordering::Relaxed) < 1 {
-                thread::yield_now();
-            }
-            kicker.resume_all();
-            while seen.load(Ordering::Relaxed) < 2 {
-                thread::yield_now();
-            }
-            kicker.stop_all();
-        });
-    }
-
-    /// A poll is over as soon as its CPU is wanted: with fewer host CPUs than
+    /// A poll is over as soon as its CPU is wanted: with fewer pCPUs than
     /// vCPUs that want to run, none is even begun.
     #[test]
     fn nobody_polls_while_the_cpus_are_wanted() {
-        let polls = |host_cpus| {
+        let polls = |pcpus| {
             let (scheduler, mut parkers) = HaltScheduler::builder()
                 .polling(Polling::Fixed(Duration::from_micros(1)))
-                .host_cpus(host_cpus)
+                .pcpus(pcpus)
                 .build(&[ApicId(0), ApicId(1)])
                 .unwrap();
+            for parker in &mut parkers {
+                parker.enter().unwrap();
+            }
             let deadline = Instant::now() + Duration::from_millis(1);
             assert_eq!(parkers[0].halt_until(deadline), WakeReason::TimedOut);
             scheduler.counters().total().polls_lost

@@ -77,7 +77,7 @@ fn storm(kicks: u64) {
                             .get(to as usize)
                             .unwrap()
                             .fetch_add(1, Ordering::Relaxed);
-                        kicker.kick(ApicId(to));
+                        kicker.kick_by_host(ApicId(to));
                         // Bursts, and lulls in which the vCPUs fall asleep.
                         if n % 64 == 0 {
                             thread::yield_now();

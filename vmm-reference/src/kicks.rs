@@ -24,24 +24,17 @@ impl Kicks {
     /// APIC ID.
     pub fn kick(&self, id: ApicId) -> bool {
         match &self.kvm {
-            None => self.scheduler.kick(id) != KickOutcome::NoSuchVcpu,
+            None => self.scheduler.kick_by_host(id) != KickOutcome::NoSuchVcpu,
             Some(kvm) => kvm.kick(id),
         }
     }
 
-    /// Kicks one vCPU for the guest of another, whose thread this is and which
-    /// gives way to it: KVM follows a kick with a directed yield, for the woken
-    /// vCPU holds the lock by now and the kicker only thinks.
+    /// Kicks one vCPU for the guest of another, whose thread this is. What the
+    /// kicker does for the woken one is a policy of the scheduler.
     pub(crate) fn kick_by(&self, parker: &mut VcpuParker, id: ApicId) {
         match &self.kvm {
-            // How the kicker gives way is a policy of the scheduler.
-            None => drop(parker.kick(id)),
-            // KVM does not say whether the vCPU slept.
-            Some(kvm) => {
-                if kvm.kick(id) {
-                    std::thread::yield_now();
-                }
-            }
+            None => drop(parker.kick_by_guest(id)),
+            Some(kvm) => drop(parker.kick_elsewhere(id, || kvm.kick(id))),
         }
     }
 

@@ -1,12 +1,9 @@
 //! What is done to a VM's vCPU threads from outside: one is made to leave the
-//! guest, for pause and stop, and for the scheduler when a vCPU has run its time
-//! slice; the scheduler binds them to pCPUs.
+//! guest, for pause and stop.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use pv_lock_host::{ApicId, RunCap};
-use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 use vmm_sys_util::signal::Killable as _;
 
 use crate::backend::ExitRequest;
@@ -18,14 +15,12 @@ pub(crate) struct VcpuThread {
     /// None once it is joined. Locked for a signal: a thread that is joined
     /// meanwhile must not be signalled.
     handle: Mutex<Option<JoinHandle<()>>>,
-    tid: Pid,
 }
 
 impl VcpuThread {
-    pub(crate) fn new(handle: JoinHandle<()>, tid: Pid) -> Self {
+    pub(crate) fn new(handle: JoinHandle<()>) -> Self {
         Self {
             handle: Mutex::new(Some(handle)),
-            tid,
         }
     }
 }
@@ -81,42 +76,6 @@ impl VcpuThreads {
     /// [`VcpuThreads::make_leave`] for all of them.
     pub fn make_all_leave(&self) {
         (0..self.0.exit_requests.len()).for_each(|index| self.make_leave(index));
-    }
-
-    /// A cap for vCPUs whose APIC IDs are their indexes: one whose time slice is
-    /// over is made to leave the guest, and each place is one of the pCPUs that
-    /// the calling thread may use.
-    pub(crate) fn cap(&self) -> RunCap {
-        let (preempt, bind) = (self.clone(), self.clone());
-        let cpus: Vec<usize> = sched_getaffinity(None)
-            .map(|set| {
-                (0..CpuSet::MAX_CPU)
-                    .filter(|&cpu| set.is_set(cpu))
-                    .collect()
-            })
-            // Without an answer there is nothing to bind to.
-            .unwrap_or_default();
-        RunCap {
-            preempt: Some(Arc::new(move |id: ApicId| {
-                preempt.make_leave(id.0 as usize);
-            })),
-            bind: Some(Arc::new(move |id: ApicId, place| {
-                if let Some(&cpu) = cpus.get(place) {
-                    bind.bind(id.0 as usize, cpu);
-                }
-            })),
-            ..RunCap::default()
-        }
-    }
-
-    fn bind(&self, index: usize, cpu: usize) {
-        let mut set = CpuSet::new();
-        set.set(cpu);
-        if let Some(thread) = self.get(index) {
-            // It fails if the thread has ended, or the pCPU was taken from this
-            // process meanwhile: the host's scheduler places it then.
-            let _ = sched_setaffinity(Some(thread.tid), &set);
-        }
     }
 
     /// Waits for the end of every thread. To be called when each has reported

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hypercall_abi::{Enforcement, dispatch};
-use pv_lock_host::{Resumed, VcpuParker, WakeReason};
+use pv_lock_host::{Interruption, Resumed, VcpuParker, WakeReason};
 
 use crate::backend::registers::Registers;
 use crate::backend::{BackendError, Exit, ExitRequest, VcpuBackend};
@@ -160,10 +160,12 @@ impl<B: VcpuBackend> Vcpu<B> {
             // In this order: a request that this does not see keeps the guest
             // from being entered, and for one that it sees, the slot says why.
             self.exit_request.take();
-            match self.parker.enter() {
-                Some(WakeReason::Stopped) => return State::Finished(Ended::Stopped),
-                Some(_) => return State::Paused,
-                None => {}
+            match self.parker.enter_unless(|| self.backend.has_interrupt()) {
+                Ok(()) => {}
+                Err(Interruption::Stopped) => return State::Finished(Ended::Stopped),
+                Err(Interruption::Paused) => return State::Paused,
+                // Nobody interrupts one vCPU of a VM here: it goes on.
+                Err(Interruption::Interrupted) => continue,
             }
             match self.backend.run(&self.bus) {
                 Ok(Exit::Hypercall(call)) => {
@@ -194,6 +196,9 @@ impl<B: VcpuBackend> Vcpu<B> {
             WakeReason::Stopped => State::Finished(Ended::Stopped),
             WakeReason::Paused => State::Paused,
             WakeReason::Kicked | WakeReason::Event | WakeReason::TimedOut => State::Running,
+            // Interrupted, or for a reason that is not known here: it is halted
+            // still.
+            _ => State::Halted,
         }
     }
 

@@ -27,16 +27,17 @@ fn mapped() -> u64 {
 /// Names of the vCPU threads that there are.
 fn vcpu_threads() -> Vec<String> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
+    let names = tasks.map(|task| fs::read_to_string(task?.path().join("comm")));
     let names = names.flatten().filter(|name| name.starts_with("vcpu"));
     names.collect()
 }
 
-/// A thread that has been joined is in /proc for another moment.
-fn assert_none_is_left() {
+/// A thread gives itself its name, a moment after it was started; one that has
+/// been joined is in /proc for another moment.
+fn assert_there_are(n: usize) {
     let limit = Instant::now() + Duration::from_secs(20);
-    while !vcpu_threads().is_empty() {
-        assert!(Instant::now() < limit, "left: {:?}", vcpu_threads());
+    while vcpu_threads().len() != n {
+        assert!(Instant::now() < limit, "not {n}: {:?}", vcpu_threads());
         std::thread::yield_now();
     }
 }
@@ -68,10 +69,10 @@ fn no_thread_is_left_behind() {
     setrlimit(Resource::As, before).unwrap();
     let error = result.unwrap_err().to_string();
     assert!(error.starts_with("can't start a vCPU thread"), "{error}");
-    assert_none_is_left();
+    assert_there_are(0);
     // And the next one is none the worse for it.
     let vm = LockVm::start(&spec, None, &program).unwrap();
-    assert_eq!(vcpu_threads().len(), 500);
+    assert_there_are(500);
     vm.running.stop().unwrap();
-    assert_none_is_left();
+    assert_there_are(0);
 }

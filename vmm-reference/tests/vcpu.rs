@@ -138,7 +138,10 @@ fn without_the_feature_a_kick_is_not_there() {
     f.vcpu.run(&());
     assert_eq!(*f.results.lock().expect("not poisoned"), [ENOSYS]);
     // And it did nothing: the next kick is the first.
-    assert_eq!(f.kicker.kick(ApicId(1)), pv_lock_host::KickOutcome::Latched);
+    assert_eq!(
+        f.kicker.kick_by_host(ApicId(1)),
+        pv_lock_host::KickOutcome::Latched
+    );
 }
 
 #[test]
@@ -186,7 +189,7 @@ fn a_kick_during_a_pause_ends_the_halt_after_it() {
     // ... and in its halt, or on the way to it.
     kicker.pause_all();
     assert_eq!(hears.recv_timeout(long), Ok("asleep"));
-    kicker.kick(ApicId(0));
+    kicker.kick_by_host(ApicId(0));
     assert!(!thread.is_finished(), "the guest ran on in a pause");
     let nothing = hears.recv_timeout(Duration::from_millis(20));
     assert_eq!(nothing, Err(RecvTimeoutError::Timeout));

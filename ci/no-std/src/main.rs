@@ -4,11 +4,17 @@
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
+use core::alloc::{GlobalAlloc, Layout};
 use core::panic::PanicInfo;
 
 use cpuid_features::{Dump, KvmFeatures, KvmLeaf, Selection, VmmSupport, negotiate};
 use hypercall_abi::guest::{Hypercalls, Transport};
-use hypercall_abi::{Document, Enforcement, Format, HypercallHandler, Mode, RawHypercall, dispatch};
+use hypercall_abi::{
+    Document, Enforcement, Format, HypercallHandler, Mode, RawHypercall, dispatch,
+};
+use pv_lock_host::{ApicId, SchedulerBuilder, Spin};
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
@@ -36,6 +42,7 @@ extern "C" fn _start() -> ! {
         core::hint::black_box(core::fmt::write(&mut Nowhere, format_args!("{error}"))).ok();
     }
     hypercalls();
+    scheduler();
     stop()
 }
 
@@ -59,6 +66,31 @@ fn hypercalls() {
         core::hint::black_box(hypercalls.kick_cpu(3)).ok();
     }
 }
+
+/// A halt and a kick on the platform that only spins.
+fn scheduler() {
+    let builder = SchedulerBuilder::<Spin>::default();
+    if let Ok((scheduler, mut parkers)) = builder.build(core::hint::black_box(&[ApicId(0)])) {
+        core::hint::black_box(scheduler.kicker().kick_by_host(ApicId(0)));
+        for parker in &mut parkers {
+            core::hint::black_box(parker.halt());
+        }
+    }
+}
+
+/// Has no memory to give: the program is built and not run.
+struct NoMemory;
+
+// SAFETY: it gives null, which is the answer of an allocator that has nothing.
+unsafe impl GlobalAlloc for NoMemory {
+    unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+        core::ptr::null_mut()
+    }
+    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+}
+
+#[global_allocator]
+static NO_MEMORY: NoMemory = NoMemory;
 
 struct Nowhere;
 

@@ -49,7 +49,7 @@ fn ours(builder: SchedulerBuilder) -> Pair {
     struct Ours(Kicker, ApicId, VcpuParker);
     impl Side for Ours {
         fn wake(&mut self) {
-            self.0.kick(self.1);
+            self.0.kick_by_host(self.1);
         }
         fn wait(&mut self) {
             self.2.halt();

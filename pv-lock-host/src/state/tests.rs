@@ -1,303 +1,489 @@
-//! The step function against a model written from the promises, not from it.
+//! The step function against the promises, which are stated here without it:
+//! over all bits and events, and then along every path that a vCPU's thread and
+//! the others can take.
+
+use std::collections::HashSet;
 
 use super::*;
 
-/// A vCPU as its documentation describes it: named truths, no bits, and no
-/// notion of how they are stored.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Model {
-    halted: bool,
-    asleep: bool,
-    kick: bool,
-    event: bool,
-    paused: bool,
-    stopped: bool,
-    gone: bool,
-}
-
-fn model(bits: u32) -> Model {
-    let bit = |n: u32| (bits >> n) % 2 == 1;
-    Model {
-        halted: bit(0),
-        asleep: bit(1),
-        kick: bit(2),
-        event: bit(3),
-        paused: bit(4),
-        stopped: bit(5),
-        gone: bit(6),
-    }
-}
-
-const EVENTS: [Event; 11] = [
+/// What the vCPU's own thread does.
+const OWN: [Event; 11] = [
+    Event::Enter,
     Event::Poll,
     Event::Park,
     Event::Expire,
+    Event::Hold,
+    Event::HoldLook { over: false },
+    Event::HoldLook { over: true },
     Event::AwaitResume,
     Event::Acknowledge,
+    Event::Leave,
     Event::Detach,
+];
+
+/// What others do.
+const OTHERS: [Event; 7] = [
     Event::Kick,
     Event::Notify,
+    Event::Interrupt,
+    Event::Release,
     Event::Pause,
     Event::Resume,
     Event::Stop,
 ];
 
-impl Model {
-    /// HLT, looked at once; what to do if there is no reason to go on is the
-    /// caller's.
-    fn halt(&mut self) -> Option<WakeReason> {
-        self.halted = true;
-        let reason = match () {
-            () if self.stopped => WakeReason::Stopped,
-            () if self.paused => WakeReason::Paused,
-            () if self.kick => WakeReason::Kicked,
-            () if self.event => WakeReason::Event,
-            () => return None,
-        };
-        match reason {
-            WakeReason::Kicked => (self.kick, self.halted) = (false, false),
-            WakeReason::Event => (self.event, self.halted) = (false, false),
-            _ => {}
-        }
-        self.asleep = false;
-        Some(reason)
-    }
-
-    fn step(mut self, event: Event) -> (Self, Action) {
-        let was = self;
-        // Is someone already responsible for the wake-up of a sleeper?
-        let being_woken = was.kick || was.event || was.paused || was.stopped;
-        let action = match event {
-            Event::Poll => match self.halt() {
-                Some(reason) => Action::Leave(reason),
-                None => {
-                    self.asleep = false;
-                    Action::Wait
-                }
-            },
-            Event::Park => match self.halt() {
-                Some(reason) => Action::Leave(reason),
-                None => {
-                    self.asleep = true;
-                    Action::Wait
-                }
-            },
-            Event::Expire => Action::Leave(self.halt().unwrap_or_else(|| {
-                (self.halted, self.asleep) = (false, false);
-                WakeReason::TimedOut
-            })),
-            Event::AwaitResume => {
-                self.asleep = was.paused && !was.stopped;
-                match (was.stopped, was.paused, was.halted) {
-                    (true, _, _) => Action::Resume(Resumed::Stopped),
-                    (_, true, _) => Action::Wait,
-                    (_, _, true) => Action::Resume(Resumed::Halted),
-                    (_, _, false) => Action::Resume(Resumed::Running),
-                }
-            }
-            Event::Acknowledge => {
-                self.event = false;
-                Action::Nothing
-            }
-            Event::Detach => {
-                (self.gone, self.asleep) = (true, false);
-                Action::Nothing
-            }
-            Event::Kick | Event::Notify => {
-                let latch = match event {
-                    Event::Kick => &mut self.kick,
-                    _ => &mut self.event,
-                };
-                let again = std::mem::replace(latch, true);
-                let outcome = match () {
-                    () if again => KickOutcome::AlreadyLatched,
-                    () if was.halted && !being_woken => KickOutcome::Woke,
-                    () => KickOutcome::Latched,
-                };
-                let wake = outcome == KickOutcome::Woke && was.asleep;
-                Action::Signal { outcome, wake }
-            }
-            Event::Pause => {
-                self.paused = true;
-                signal_all(was.asleep && !being_woken)
-            }
-            Event::Resume => {
-                self.paused = false;
-                signal_all(was.asleep && was.paused)
-            }
-            Event::Stop => {
-                self.stopped = true;
-                signal_all(was.asleep && !was.stopped)
-            }
-        };
-        (self, action)
-    }
-}
-
-fn signal_all(wake: bool) -> Action {
-    let outcome = if wake {
-        KickOutcome::Woke
-    } else {
-        KickOutcome::Latched
-    };
-    Action::Signal { outcome, wake }
-}
-
 fn all_states() -> impl Iterator<Item = State> {
     (0..=State::ALL).map(State)
 }
 
+fn everything() -> impl Iterator<Item = (State, Event)> {
+    all_states().flat_map(|state| {
+        OWN.into_iter()
+            .chain(OTHERS)
+            .map(move |event| (state, event))
+    })
+}
+
+/// The bits that an event may set, and those that it may clear.
+fn reach(event: Event) -> (u32, u32) {
+    use State as S;
+    // A halt that ends consumes what it reports.
+    let halt = S::HALTED | S::PARKED | S::AWAY | S::HELD | S::KICKED | S::EVENT | S::INTERRUPT;
+    match event {
+        Event::Enter => (
+            0,
+            S::AWAY | S::HALTED | S::PARKED | S::HELD | S::QUIET | S::INTERRUPT,
+        ),
+        Event::Poll | Event::Expire => (S::HALTED, halt),
+        Event::Park => (S::HALTED | S::PARKED, halt),
+        Event::Hold => (S::HELD | S::PARKED, 0),
+        Event::HoldLook { .. } => (0, S::HELD | S::PARKED),
+        Event::AwaitResume => (
+            S::QUIET | S::PARKED,
+            S::QUIET | S::PARKED | S::AWAY | S::HELD,
+        ),
+        Event::Acknowledge => (0, S::EVENT),
+        Event::Leave => (S::AWAY, S::PARKED | S::HELD | S::QUIET),
+        Event::Detach => (S::AWAY, S::PARKED | S::HELD | S::QUIET | S::ATTACHED),
+        Event::Kick => (S::KICKED, 0),
+        Event::Notify => (S::EVENT, 0),
+        Event::Interrupt => (S::INTERRUPT, 0),
+        Event::Release => (0, S::HELD),
+        Event::Pause => (S::PAUSE, S::HELD),
+        Event::Resume => (0, S::PAUSE),
+        Event::Stop => (S::STOP, 0),
+    }
+}
+
+/// The documented order of reasons to leave a halt, and the bit behind each.
+const REASONS: [(u32, WakeReason); 5] = [
+    (State::STOP, WakeReason::Stopped),
+    (State::PAUSE, WakeReason::Paused),
+    (State::INTERRUPT, WakeReason::Interrupted),
+    (State::KICKED, WakeReason::Kicked),
+    (State::EVENT, WakeReason::Event),
+];
+
+/// The first reason, if there is one.
+fn reason(state: State) -> Option<WakeReason> {
+    let found = REASONS.iter().find(|(bit, _)| state.0 & bit != 0);
+    found.map(|(_, reason)| *reason)
+}
+
+/// Whether the guest goes on.
+fn goes_on(action: Action) -> bool {
+    match action {
+        Action::Run => true,
+        Action::Leave(reason) => matches!(
+            reason,
+            WakeReason::Kicked | WakeReason::Event | WakeReason::TimedOut
+        ),
+        _ => false,
+    }
+}
+
 #[test]
-fn every_state_and_event_is_as_in_the_model() {
+fn an_event_changes_its_own_bits_only() {
+    for (state, event) in everything() {
+        let (next, _) = step(state, event);
+        let (sets, clears) = reach(event);
+        let (set, cleared) = (next.0 & !state.0, state.0 & !next.0);
+        assert_eq!(set & !sets, 0, "{state:?} {event:?} sets");
+        assert_eq!(cleared & !clears, 0, "{state:?} {event:?} clears");
+    }
+}
+
+/// [`Slot::latch`](crate::slot::Slot) relies on it for kicks and notifications.
+#[test]
+fn an_event_from_outside_does_the_same_in_every_state() {
     for state in all_states() {
-        for event in EVENTS {
-            let (next, action) = step(state, event);
-            let expected = model(state.0).step(event);
-            assert_eq!((model(next.0), action), expected, "{state:?} {event:?}");
-            assert_eq!(next.0 & !State::ALL, 0, "{state:?} {event:?}");
+        for event in OTHERS {
+            let (next, _) = step(state, event);
+            let (sets, clears) = reach(event);
+            assert_eq!(next.0, (state.0 | sets) & !clears, "{state:?} {event:?}");
         }
     }
 }
 
-/// Unknown bits are carried along, not lost and not acted on.
+/// Bits of later versions are carried along, not lost and not acted on.
 #[test]
 fn unknown_bits_do_not_matter() {
-    for state in all_states() {
-        for event in EVENTS {
-            let (next, action) = step(state, event);
-            let (strange, same) = step(State(state.0 | !State::ALL), event);
-            assert_eq!((strange.0, same), (next.0 | !State::ALL, action));
-        }
+    for (state, event) in everything() {
+        let (next, action) = step(state, event);
+        let (strange, same) = step(State(state.0 | !State::ALL), event);
+        assert_eq!((strange.0, same), (next.0 | !State::ALL, action));
     }
 }
 
-/// [`Slot::latch`](crate::slot::Slot) relies on it.
 #[test]
-fn kick_and_notify_only_set_their_bit() {
-    for state in all_states() {
-        assert_eq!(step(state, Event::Kick).0.0, state.0 | State::KICKED);
-        assert_eq!(step(state, Event::Notify).0.0, state.0 | State::EVENT);
-    }
-}
-
-/// No event of the owner's consumes a latch but by reporting it.
-#[test]
-fn only_what_is_reported_is_consumed() {
-    for state in all_states() {
-        for event in EVENTS {
-            let (next, action) = step(state, event);
-            if state.has(State::KICKED) && !next.has(State::KICKED) {
-                assert_eq!(
-                    action,
-                    Action::Leave(WakeReason::Kicked),
-                    "{state:?} {event:?}"
-                );
-            }
-            if state.has(State::EVENT) && !next.has(State::EVENT) {
-                let reported = action == Action::Leave(WakeReason::Event);
-                assert!(
-                    reported || event == Event::Acknowledge,
-                    "{state:?} {event:?}"
-                );
-            }
-        }
-    }
-}
-
-/// Leaving for the guest always clears the kick: KVM clears `pv_unhalted` on
-/// all transitions to RUNNABLE.
-#[test]
-fn no_kick_is_latched_when_the_guest_goes_on() {
+fn a_halt_reports_the_first_reason() {
     for state in all_states() {
         for event in [Event::Poll, Event::Park, Event::Expire] {
-            if let (next, Action::Leave(reason)) = step(state, event)
-                && !matches!(reason, WakeReason::Paused | WakeReason::Stopped)
-            {
-                assert!(!next.has(State::KICKED | State::HALTED | State::PARKED));
-            }
+            let (next, action) = step(state, event);
+            let expected = match (reason(state), event) {
+                (Some(reason), _) => Action::Leave(reason),
+                (None, Event::Expire) => Action::Leave(WakeReason::TimedOut),
+                (None, _) => Action::Wait,
+            };
+            assert_eq!(action, expected, "{state:?} {event:?}");
+            // Halted: while it waits, and when it must come out before its time.
+            assert_eq!(
+                next.has(State::HALTED),
+                !goes_on(action),
+                "{state:?} {event:?}"
+            );
+            let parks = action == Action::Wait && event == Event::Park;
+            assert_eq!(next.has(State::PARKED), parks, "{state:?} {event:?}");
         }
     }
 }
 
-/// One sleeper and the wake-ups it is owed, through every sequence of events:
-/// whenever it sleeps (the word is as it was when it began to) although the
-/// word gives it a reason to leave, a wake-up is on its way.
 #[test]
-fn no_sleeper_is_left_behind() {
-    #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-    struct Sleeper {
-        state: u32,
-        /// In a halt, or in a pause.
-        in_halt: bool,
-        /// A futex wake that was asked for and has not been done.
-        owed: bool,
+fn the_guest_is_entered_unless_it_must_not_run() {
+    for state in all_states() {
+        let (next, action) = step(state, Event::Enter);
+        let expected = match reason(state) {
+            Some(WakeReason::Stopped) => Action::Refuse(Interruption::Stopped),
+            Some(WakeReason::Paused) => Action::Refuse(Interruption::Paused),
+            Some(WakeReason::Interrupted) => Action::Refuse(Interruption::Interrupted),
+            _ => Action::Run,
+        };
+        assert_eq!(action, expected, "{state:?}");
+        if action == Action::Run {
+            let rest = State::AWAY | State::HALTED | State::PARKED | State::HELD | State::QUIET;
+            assert!(!next.has(rest), "{state:?}");
+        }
+        // What may stay latched does: a kick is for the next halt.
+        let latched = State::KICKED | State::EVENT;
+        assert_eq!(next.0 & latched, state.0 & latched, "{state:?}");
     }
-    let others = [
-        Event::Kick,
-        Event::Notify,
-        Event::Pause,
-        Event::Resume,
-        Event::Stop,
-    ];
-    let mut seen = std::collections::HashSet::new();
-    let mut todo: Vec<Sleeper> = all_states()
-        .filter(|state| !state.has(State::DETACHED))
-        .flat_map(|state| [(state, Event::Park), (state, Event::AwaitResume)])
-        .filter_map(|(state, event)| match step(state, event) {
-            (State(state), Action::Wait) => Some(Sleeper {
-                state,
-                in_halt: event == Event::Park,
-                owed: false,
-            }),
-            _ => None,
-        })
-        .collect();
-    assert!(!todo.is_empty());
-    while let Some(sleeper) = todo.pop() {
-        if !seen.insert(sleeper) {
+}
+
+#[test]
+fn only_what_is_reported_is_consumed() {
+    for (state, event) in everything() {
+        let (next, action) = step(state, event);
+        let consumed = |bit| state.has(bit) && !next.has(bit);
+        if consumed(State::KICKED) {
+            assert_eq!(action, Action::Leave(WakeReason::Kicked));
+        }
+        if consumed(State::EVENT) && event != Event::Acknowledge {
+            assert_eq!(action, Action::Leave(WakeReason::Event));
+        }
+        if consumed(State::INTERRUPT) {
+            let said = [
+                Action::Leave(WakeReason::Interrupted),
+                Action::Refuse(Interruption::Interrupted),
+            ];
+            assert!(said.contains(&action), "{state:?} {event:?}: {action:?}");
+        }
+    }
+}
+
+/// KVM clears `pv_unhalted` on all transitions to RUNNABLE.
+#[test]
+fn no_kick_is_latched_when_a_halted_guest_goes_on() {
+    for (state, event) in everything() {
+        if let (next, action @ Action::Leave(_)) = step(state, event)
+            && goes_on(action)
+        {
+            let left = State::KICKED | State::HALTED | State::PARKED | State::AWAY;
+            assert!(!next.has(left), "{state:?} {event:?}");
+        }
+    }
+}
+
+/// What ends a hold: its turn, a release, an event, and whatever refuses an
+/// entry; not a kick, which is for a vCPU that halts.
+#[test]
+fn a_hold_ends_for_these_reasons_only() {
+    let entered =
+        |state: &State| matches!(step(*state, Event::Enter), (same, Action::Run) if same == *state);
+    let ends = State::EVENT | State::INTERRUPT | State::PAUSE | State::STOP;
+    // An end may come between the entry and the hold.
+    let states = all_states().filter(|state| entered(&State(state.0 & !ends)));
+    for state in states {
+        let (next, action) = step(state, Event::Hold);
+        let held = action == Action::Wait;
+        assert_eq!(held, !state.has(ends), "{state:?}");
+        if !held {
+            assert_eq!((next, action), (state, Action::Run), "{state:?}");
             continue;
         }
-        let state = State(sleeper.state);
-        let owner = if sleeper.in_halt {
-            Event::Park
-        } else {
-            Event::AwaitResume
-        };
-        let (after, action) = step(state, owner);
-        if action == Action::Wait {
-            // Woken for nothing, it sleeps again, and owes nobody anything.
-            let again = Sleeper {
-                state: after.0,
-                owed: false,
-                ..sleeper
-            };
-            assert_eq!(after, state);
-            todo.push(again);
-        } else {
-            assert!(sleeper.owed, "asleep with a reason to leave: {state:?}");
+        for after in [next, State(next.0 | State::KICKED)] {
+            let look = step(after, Event::HoldLook { over: false });
+            assert_eq!(look, (after, Action::Wait), "{state:?}");
         }
-        for event in others {
-            if let (next, Action::Signal { wake, .. }) = step(state, event) {
-                todo.push(Sleeper {
-                    state: next.0,
-                    in_halt: sleeper.in_halt,
-                    owed: sleeper.owed || wake,
-                });
+        let over = step(next, Event::HoldLook { over: true });
+        let free = State(next.0 & !(State::HELD | State::PARKED));
+        assert_eq!(over, (free, Action::Run), "{state:?}");
+        for event in [
+            Event::Notify,
+            Event::Interrupt,
+            Event::Pause,
+            Event::Stop,
+            Event::Release,
+        ] {
+            let (ended, signal) = step(next, event);
+            let wakes = matches!(signal, Action::Signal { wake: true, .. });
+            assert!(wakes, "{state:?} {event:?}");
+            let (free, action) = step(ended, Event::HoldLook { over: false });
+            assert_eq!(action, Action::Run, "{state:?} {event:?}");
+            assert!(!free.has(State::HELD | State::PARKED));
+        }
+    }
+}
+
+/// A second kick is one with the first; the first of several reasons to wake up
+/// is the one that woke.
+#[test]
+fn a_kick_says_what_it_came_upon() {
+    for state in all_states() {
+        for (event, latch) in [
+            (Event::Kick, State::KICKED),
+            (Event::Notify, State::EVENT),
+            (Event::Interrupt, State::INTERRUPT),
+        ] {
+            let halted = state.has(State::HALTED) && !state.has(State::AWAY | State::QUIET);
+            let expected = match () {
+                () if state.has(latch) => KickOutcome::AlreadyLatched,
+                () if halted && reason(state).is_none() => KickOutcome::Woke,
+                () => KickOutcome::Latched,
+            };
+            match step(state, event).1 {
+                Action::Signal { outcome, .. } => assert_eq!(outcome, expected, "{state:?}"),
+                other => panic!("{other:?}"),
             }
         }
     }
 }
 
 #[test]
-fn idle_is_asleep_with_no_reason_to_leave() {
+fn a_restored_vcpu_is_as_it_was_saved_and_where_it_is() {
+    let saved = State::HALTED | State::KICKED | State::EVENT;
     for state in all_states() {
-        let m = model(state.0);
-        let sleeps_on = m.asleep && !m.stopped && (m.paused || (!m.kick && !m.event));
-        assert_eq!(state.idle(), m.gone || sleeps_on, "{state:?}");
-        assert_eq!(
-            state.quiescent(),
-            m.gone || (m.asleep && m.paused),
+        for [halted, kicked, event] in [false, true]
+            .into_iter()
+            .flat_map(|a| [false, true].map(|b| (a, b)))
+            .flat_map(|(a, b)| [false, true].map(|c| [a, b, c]))
+        {
+            let restored = state.restored(halted, kicked, event);
+            assert_eq!(restored.has(State::HALTED), halted);
+            assert_eq!(restored.has(State::KICKED), kicked);
+            assert_eq!(restored.has(State::EVENT), event);
+            assert_eq!(restored.0 & !saved, state.0 & !saved);
+        }
+        let reset = state.reset();
+        assert!(
+            !reset.has(saved | State::REFUSED | State::HELD),
             "{state:?}"
         );
+        let place = State::AWAY | State::ATTACHED;
+        assert_eq!(reset.0 & place, state.0 & place, "{state:?}");
     }
+}
+
+/// Where a vCPU's thread is: what a path knows beside the word.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Thread {
+    /// Between two calls; its guest may run if the last one said so.
+    Awake {
+        in_guest: bool,
+    },
+    /// It sleeps in a halt, a hold or a pause.
+    Halts,
+    Held,
+    Paused,
+    /// There is none.
+    Gone,
+}
+
+/// One vCPU along a path.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Vcpu {
+    state: u32,
+    thread: Thread,
+    /// It has not begun, or has said that it leaves, and has not come back.
+    away: bool,
+    /// A wake-up that was asked for and has not been done.
+    owed: bool,
+}
+
+impl Vcpu {
+    /// What a sleeper asks the word when it is awake for a moment.
+    fn look(self) -> Option<Event> {
+        match self.thread {
+            Thread::Halts => Some(Event::Park),
+            Thread::Held => Some(Event::HoldLook { over: false }),
+            Thread::Paused => Some(Event::AwaitResume),
+            Thread::Awake { .. } | Thread::Gone => None,
+        }
+    }
+
+    fn sleeps_on(self) -> bool {
+        self.look()
+            .is_some_and(|look| step(State(self.state), look).1 == Action::Wait)
+    }
+
+    fn paused(self) -> bool {
+        self.state & State::PAUSE != 0
+    }
+
+    /// What its thread may do next.
+    fn own_events(self) -> Vec<Event> {
+        let mut events = Vec::from_iter(self.look());
+        match self.thread {
+            Thread::Awake { in_guest } => {
+                events.extend([
+                    Event::Enter,
+                    Event::Poll,
+                    Event::Park,
+                    Event::AwaitResume,
+                    Event::Acknowledge,
+                    Event::Leave,
+                    Event::Detach,
+                ]);
+                // Held is one that has just been let enter.
+                events.extend(in_guest.then_some(Event::Hold));
+            }
+            Thread::Halts => events.push(Event::Expire),
+            Thread::Held => events.push(Event::HoldLook { over: true }),
+            Thread::Paused | Thread::Gone => {}
+        }
+        events
+    }
+
+    fn own(self, event: Event) -> (Self, Action) {
+        let (State(state), action) = step(State(self.state), event);
+        let waits = match event {
+            Event::Park => Thread::Halts,
+            Event::Hold | Event::HoldLook { .. } => Thread::Held,
+            Event::AwaitResume => Thread::Paused,
+            // It polls, awake.
+            _ => Thread::Awake { in_guest: false },
+        };
+        let thread = match action {
+            _ if event == Event::Detach => Thread::Gone,
+            Action::Wait => waits,
+            _ => Thread::Awake {
+                in_guest: goes_on(action),
+            },
+        };
+        let comes_back = matches!(action, Action::Wait | Action::Resume(_)) || goes_on(action);
+        let leaves = matches!(event, Event::Leave | Event::Detach);
+        let vcpu = Self {
+            state,
+            thread,
+            away: leaves || (self.away && !comes_back),
+            // It is awake now.
+            owed: false,
+        };
+        (vcpu, action)
+    }
+
+    fn check(self) {
+        let state = State(self.state);
+        let asleep = self.look().is_some();
+        assert!(
+            !asleep || self.sleeps_on() || self.owed,
+            "asleep with a reason to leave, and nobody wakes it: {self:?}"
+        );
+        let wants = match self.thread {
+            _ if self.away => Demand::Nothing,
+            Thread::Held if self.sleeps_on() => Demand::Held,
+            _ if self.sleeps_on() => Demand::Nothing,
+            _ => Demand::Run,
+        };
+        assert_eq!(state.demand(), wants, "{self:?}");
+        let rests = self.thread == Thread::Gone
+            || (self.paused() && (self.away || (self.thread == Thread::Paused)));
+        // A stopped vCPU that was paused is on its way out; it runs no more.
+        if !state.has(State::STOP) {
+            assert_eq!(state.at_rest(), rests, "{self:?}");
+        }
+    }
+}
+
+#[test]
+fn on_every_path_sleepers_are_woken_and_the_counts_are_true() {
+    let start = Vcpu {
+        state: State::NEW.0,
+        thread: Thread::Awake { in_guest: false },
+        away: true,
+        owed: false,
+    };
+    let mut seen = HashSet::from([start]);
+    let mut todo = vec![start];
+    while let Some(vcpu) = todo.pop() {
+        vcpu.check();
+        let mut next = Vec::new();
+        for event in vcpu.own_events() {
+            let (after, action) = vcpu.own(event);
+            // After a hold the word is asked again whether the guest may run.
+            assert!(
+                !(vcpu.paused()
+                    && goes_on(action)
+                    && !matches!(event, Event::Hold | Event::HoldLook { .. })),
+                "a paused guest runs: {vcpu:?} {event:?}"
+            );
+            next.push((event, after));
+        }
+        for event in OTHERS {
+            let (State(state), action) = step(State(vcpu.state), event);
+            let Action::Signal { wake, .. } = action else {
+                panic!("{event:?}: {action:?}");
+            };
+            let after = Vcpu {
+                state,
+                owed: vcpu.owed || wake,
+                ..vcpu
+            };
+            let ends_sleep = vcpu.sleeps_on() && !after.sleeps_on();
+            assert_eq!(wake, ends_sleep, "{vcpu:?} {event:?}");
+            next.push((event, after));
+        }
+        if vcpu.thread == Thread::Gone {
+            next.push((
+                Event::Enter,
+                Vcpu {
+                    state: vcpu.state | State::ATTACHED,
+                    thread: Thread::Awake { in_guest: false },
+                    ..vcpu
+                },
+            ));
+        }
+        for (event, after) in next {
+            // A VM that is paused stays at rest until it is resumed.
+            let stays = vcpu.paused() && event != Event::Resume && after.state & State::STOP == 0;
+            if stays && State(vcpu.state).at_rest() {
+                assert!(State(after.state).at_rest(), "{vcpu:?} {event:?}");
+            }
+            if seen.insert(after) {
+                todo.push(after);
+            }
+        }
+    }
+    // Enough to have been everywhere: each thread's place with all six bits that
+    // others set.
+    assert!(seen.len() > 5 << 6, "{}", seen.len());
 }

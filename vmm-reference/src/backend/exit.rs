@@ -44,4 +44,9 @@ pub trait VcpuBackend: Send + 'static {
     fn registers(&self) -> Option<Registers> {
         None
     }
+
+    /// An interrupt waits in KVM for this vCPU. Without a local APIC in KVM: no.
+    fn has_interrupt(&self) -> bool {
+        false
+    }
 }

@@ -166,7 +166,7 @@ fn latched() -> Result<f64, HandoverError> {
     let (scheduler, mut parkers) = HaltScheduler::new(&ids).map_err(HandoverError::Scheduler)?;
     let (kicker, mut parker) = (scheduler.kicker(), parkers.remove(0));
     time(100_000, || {
-        black_box(kicker.kick(black_box(ApicId(0))));
+        black_box(kicker.kick_by_host(black_box(ApicId(0))));
         black_box(parker.halt());
         Ok(())
     })
@@ -180,11 +180,11 @@ fn woken() -> Result<f64, HandoverError> {
     let other = scheduler.kicker();
     let thread = std::thread::spawn(move || {
         while pong.halt() == WakeReason::Kicked {
-            other.kick(ApicId(0));
+            other.kick_by_host(ApicId(0));
         }
     });
     let result = time(2000, || {
-        kicker.kick(ApicId(1));
+        kicker.kick_by_host(ApicId(1));
         match ping.halt() {
             WakeReason::Kicked => Ok(()),
             _ => Err(HandoverError::Thread),

@@ -116,6 +116,8 @@ pub struct Stat {
     pub exponent: i16,
     /// One value, or those of all buckets.
     pub values: Vec<u64>,
+    /// Where the values begin, in bytes from the file's start.
+    pub offset: u64,
 }
 
 /// All statistics of a file.
@@ -166,6 +168,7 @@ pub fn decode(image: &[u8]) -> Result<Vec<Stat>, StatsError> {
                 base: base(flags),
                 exponent: desc.u16(4).cast_signed(),
                 values: values.words(),
+                offset: start,
             })
         })
         .collect()

@@ -60,6 +60,24 @@ impl StatsFd {
         decode(&self.image()?)
     }
 
+    /// A quick way to one statistic with a single value; None if there is none of
+    /// this name.
+    ///
+    /// # Errors
+    /// As [`StatsFd::read`], and no descriptor left.
+    pub fn value_of(&self, name: &str) -> Result<Option<StatValue>, StatsError> {
+        let stats = self.read()?;
+        let stat = stats.iter().find(|stat| stat.name == name);
+        let Some(stat) = stat.filter(|stat| stat.values.len() == 1) else {
+            return Ok(None);
+        };
+        let file = self.0.try_clone().map_err(StatsError::Open)?;
+        Ok(Some(StatValue {
+            file,
+            offset: stat.offset,
+        }))
+    }
+
     /// The file as KVM gives it: header, descriptors and data.
     ///
     /// # Errors
@@ -79,5 +97,21 @@ impl StatsFd {
                 return Err(StatsError::TooLarge(image.len()));
             }
         }
+    }
+}
+
+/// One statistic of one vCPU or VM: a read of eight bytes, about a microsecond.
+#[derive(Debug)]
+pub struct StatValue {
+    file: File,
+    offset: u64,
+}
+
+impl StatValue {
+    /// Its value now; None if it can't be read.
+    pub fn get(&self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, self.offset).ok()?;
+        Some(u64::from_ne_bytes(bytes))
     }
 }

@@ -9,12 +9,13 @@ mod decode;
 mod fd;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kvm_ioctls::VcpuFd;
 use serde::Serialize;
 
 pub use decode::{Base, Kind, MAX_IMAGE, MAX_STATS, Stat, StatsError, Unit, decode};
-pub use fd::StatsFd;
+pub use fd::{StatValue, StatsFd};
 
 /// The counters of a vCPU about its halts and kicks
 /// (`kvm_vcpu_stats_desc` in `arch/x86/kvm/x86.c`, `KVM_GENERIC_VCPU_STATS` in
@@ -73,6 +74,17 @@ impl VcpuStats {
     /// A file that can't be read or is not in the format.
     pub fn sums(&self) -> Result<KvmStats, StatsError> {
         KvmStats::of_vcpus(self.vcpus.iter().flatten())
+    }
+
+    /// How many of the vCPUs sleep in a halt in KVM now, for a thread that asks
+    /// again and again; None where KVM has no statistic `blocking` for each.
+    pub fn blocking_counter(&self) -> Option<Arc<dyn Fn() -> usize + Send + Sync>> {
+        let value = |fd: &Option<StatsFd>| fd.as_ref()?.value_of("blocking").ok()?;
+        let values: Vec<StatValue> = self.vcpus.iter().map(value).collect::<Option<_>>()?;
+        Some(Arc::new(move || {
+            let blocks = |value: &&StatValue| value.get().is_some_and(|value| value != 0);
+            values.iter().filter(blocks).count()
+        }))
     }
 
     /// Whether the thread of the vCPU with this index sleeps in KVM now: KVM's

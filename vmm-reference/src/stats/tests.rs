@@ -49,6 +49,8 @@ fn a_descriptor_means_what_the_documentation_says() {
         base: Base::Ten,
         exponent: -9,
         values: vec![2, u64::MAX],
+        // Behind the data's first value, which nothing describes.
+        offset: 56 + 8,
     };
     assert_eq!(stats, [expected]);
 }
@@ -138,6 +140,7 @@ fn sums_are_over_vcpus_and_differences_over_time() {
         base: Base::Ten,
         exponent: 0,
         values: values.to_vec(),
+        offset: 0,
     };
     let mut sums = KvmStats::default();
     sums.add(&[stat("hypercalls", &[5]), stat("irq_exits", &[1])]);

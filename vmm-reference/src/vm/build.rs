@@ -19,6 +19,7 @@ use crate::backend::{GuestImage, VcpuBackend};
 use crate::cpuid;
 use crate::devices::Bus;
 use crate::devices::serial::Com1;
+use crate::halt_mode::HaltMode;
 use crate::host::KvmHost;
 use crate::hypercall::Calls;
 use crate::irqchip::KernelSignals;
@@ -26,7 +27,7 @@ use crate::kicks::Kicks;
 use crate::memory::GuestMemory;
 use crate::stats::VcpuStats;
 use crate::threads::VcpuThreads;
-use crate::transport::Transport;
+use crate::transport::{HaltKick, Transport};
 use crate::vcpu::Vcpu;
 
 /// A VM that is built and not started.
@@ -205,9 +206,14 @@ fn assemble<B: VcpuBackend>(
     let apic_ids: Vec<ApicId> = (0..spec.vcpus).map(ApicId).collect();
     let exit_requests = backends.vcpus.iter().map(VcpuBackend::exit_request);
     let threads = VcpuThreads::new(exit_requests.collect());
+    let HaltKick { halt, transport } = spec.halt_kick;
+    // The policy of one who sees the guest's kicks, and not its halts.
+    let seen = halt == HaltMode::Kernel && transport != Transport::Kvm;
+    let stats = backends.stats.as_ref().filter(|_| seen);
+    let halted = stats.and_then(VcpuStats::blocking_counter);
     let (scheduler, parkers) = spec
         .policy
-        .scheduler(spec.halt_kick.halt, &apic_ids, &threads)
+        .scheduler(halt, halted, &apic_ids)
         .map_err(VmError::Scheduler)?;
     let kicks = Kicks::new(scheduler.kicker(), backends.signals);
     let calls = Calls::new(kicks.clone(), &apic_ids).with_map_gpa_range(spec.map_gpa_range);

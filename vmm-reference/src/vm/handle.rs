@@ -1,7 +1,6 @@
 //! Pause, resume and stop, from any thread.
 
 use std::fmt;
-use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -89,14 +88,10 @@ impl VmHandle {
     }
 
     /// No vCPU runs guest code, nor will one before it is resumed: the slots say
-    /// so. Whatever pauses a vCPU and whatever it answers goes through one word,
+    /// so, and what the guests wrote before is seen. Whatever pauses a vCPU and whatever it answers goes through one word,
     /// so that a vCPU of an earlier pause can't be taken for one of this.
     fn is_quiet(&self) -> bool {
-        let quiet = self.scheduler.is_quiescent();
-        // The look was a relaxed one. Acquire, partner of the Release with which
-        // each vCPU's thread wrote its slot: what its guest wrote before is seen.
-        fence(Ordering::Acquire);
-        quiet
+        self.scheduler.is_quiescent()
     }
 
     /// Some vCPU that is not paused.
@@ -105,7 +100,7 @@ impl VmHandle {
             // APIC IDs are indexes.
             Err(SavedError::NotPaused(id) | SavedError::Mismatch(id)) => id.0 as usize,
             // It has become quiet this instant.
-            Ok(_) => 0,
+            _ => 0,
         }
     }
 }

@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use event_manager::{
@@ -13,7 +12,6 @@ use event_manager::{
 };
 use pv_lock_host::HaltScheduler;
 use rustix::fd::AsRawFd as _;
-use rustix::thread::Pid;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::VmError;
@@ -99,15 +97,12 @@ impl fmt::Debug for RunningVm {
 struct Thread {
     /// Held until all threads are there; whether to run at all.
     gate: Arc<RwLock<bool>>,
-    ready: Sender<(usize, Pid)>,
     report: Sender<(usize, Ended)>,
     bell: Arc<Bell>,
 }
 
 impl Thread {
     fn run<B: VcpuBackend>(self, index: usize, vcpu: Vcpu<B>, event: &EventFd) {
-        // The receiver is there until all have sent.
-        let _ = self.ready.send((index, rustix::thread::gettid()));
         if !*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
             return;
         }
@@ -146,7 +141,6 @@ impl RunningVm {
             stop: Arc::clone(&stop),
         }));
         let bell = Arc::new(Bell::new(vcpus.len()));
-        let (ready, started) = channel();
         let (report, reports) = channel();
         let mut vm = Self {
             ended: vcpus.iter().map(|_| None).collect(),
@@ -164,7 +158,6 @@ impl RunningVm {
         };
         let thread = Thread {
             gate: Arc::new(RwLock::new(false)),
-            ready,
             report,
             bell,
         };
@@ -190,7 +183,8 @@ impl RunningVm {
                 }
             }
         }
-        vm.handle.threads.attach(in_order(handles, &started));
+        let threads = handles.into_iter().map(VcpuThread::new);
+        vm.handle.threads.attach(threads.collect());
         *open = true;
         drop(open);
         vm.started = Instant::now();
@@ -313,14 +307,4 @@ impl Drop for RunningVm {
             let _ = self.stop_threads();
         }
     }
-}
-
-/// The threads by index, when each has said its ID.
-fn in_order(handles: Vec<JoinHandle<()>>, ids: &Receiver<(usize, Pid)>) -> Vec<VcpuThread> {
-    let mut tids: Vec<_> = ids.iter().take(handles.len()).collect();
-    tids.sort_unstable_by_key(|&(index, _)| index);
-    let threads = handles.into_iter().zip(tids);
-    threads
-        .map(|(handle, (_, tid))| VcpuThread::new(handle, tid))
-        .collect()
 }

@@ -1,25 +1,15 @@
-//! More vCPUs than loom can hold, under schedules drawn at random.
-//!
-//! `ci/shuttle` runs these with `--cfg shuttle`, where a schedule that ends in
-//! a deadlock is a failure; without it the same bodies run natively.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that unwraps is a test that fails"
-)]
-
-#[expect(dead_code, reason = "the loom models use the rest")]
-mod checker;
+//! A wave of kicks through a tree of vCPUs, while the VM is paused and resumed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use checker::{Payload, explore, spawn};
-use pv_lock_host::{
-    ApicId, HaltScheduler, Resumed, RunCap, SchedulerBuilder, WakeReason, Yielding,
-};
+use models::vm::builder;
+use models::{Payload, World, clock, explore, relax, spawn};
+use pv_lock_host::{ApicId, HoldPolicy, Resumed, SchedulerBuilder, WakeReason, Yielding};
 
-/// A wave of kicks through a tree of vCPUs, while the VM is paused and resumed:
-/// each is kicked once, hands on what it got, and halts again until the stop.
-fn wave(builder: SchedulerBuilder, vcpus: u32) {
+/// Each vCPU is kicked once, hands on what it got, and halts again until the
+/// stop.
+fn wave(builder: SchedulerBuilder<World>, vcpus: u32) {
     let ids: Vec<ApicId> = (0..vcpus).map(|n| ApicId(n * 0x1_0001)).collect();
     let (scheduler, parkers) = builder.counting(false).build(&ids).unwrap();
     let kicker = scheduler.kicker();
@@ -44,13 +34,17 @@ fn wave(builder: SchedulerBuilder, vcpus: u32) {
                         other => unreachable!("{other:?}"),
                     }
                     kicks += 1;
-                    parker.enter();
+                    if let Err(why) = parker.enter()
+                        && !parker.go_on(why)
+                    {
+                        return kicks;
+                    }
                     let letter = mail.get(me).unwrap().get();
                     assert_eq!(letter, 1, "what was written before the kick");
                     for child in [2 * me + 1, 2 * me + 2] {
                         if let (Some(id), Some(mail)) = (ids.get(child), mail.get(child)) {
                             mail.set(letter);
-                            parker.kick(*id);
+                            parker.kick_by_guest(*id);
                         }
                     }
                 }
@@ -64,7 +58,7 @@ fn wave(builder: SchedulerBuilder, vcpus: u32) {
         vmm.resume_all();
     });
     mail.first().unwrap().set(1);
-    kicker.kick(*ids.first().unwrap());
+    kicker.kick_by_host(*ids.first().unwrap());
     pauser.join().unwrap();
     // Only when all have been kicked may the VM be stopped: each has written to
     // its children, so the last ones' letters are enough.
@@ -73,7 +67,7 @@ fn wave(builder: SchedulerBuilder, vcpus: u32) {
         .clone()
         .all(|leaf| mail.get(leaf).unwrap().get() == 1)
     {
-        checker::relax();
+        relax();
     }
     // A kick that is latched when the stop comes is not reported any more.
     kicker.stop_all();
@@ -86,28 +80,25 @@ fn wave(builder: SchedulerBuilder, vcpus: u32) {
 }
 
 #[test]
-fn a_wave_through_8_vcpus() {
-    explore("a_wave_through_8_vcpus", || {
-        wave(HaltScheduler::builder().yielding(Yielding::Nothing), 8);
-    });
+fn through_8_vcpus() {
+    explore(|| wave(builder().yielding(Yielding::Nothing), 8));
 }
 
 #[test]
-fn a_wave_through_16_vcpus() {
-    explore("a_wave_through_16_vcpus", || {
-        wave(HaltScheduler::builder().yielding(Yielding::Nothing), 16);
-    });
+fn through_16_vcpus() {
+    explore(|| wave(builder().yielding(Yielding::Nothing), 16));
 }
 
+/// Links of this convoy are held, for a slice that does not end: only those who
+/// leave a pCPU let them go.
 #[test]
-fn a_wave_through_8_vcpus_of_which_two_may_run() {
-    explore("a_wave_through_8_vcpus_of_which_two_may_run", || {
-        let cap = RunCap {
-            running: core::num::NonZeroUsize::new(2),
-            // A checker has no clock.
-            slice: std::time::Duration::MAX,
-            ..RunCap::default()
-        };
-        wave(HaltScheduler::builder().yielding(Yielding::Cap(cap)), 8);
-    });
+fn through_8_vcpus_on_2_pcpus() {
+    explore(|| wave(builder().yielding(held_for(clock::ENDLESS)).pcpus(2), 8));
+}
+
+pub(crate) fn held_for(slice: Duration) -> Yielding {
+    let mut policy = HoldPolicy::default();
+    policy.slice = slice;
+    policy.longest = slice * 4;
+    Yielding::Hold(policy)
 }

@@ -1,0 +1,98 @@
+//! A pCPU that becomes idle and a vCPU that is held just then do not miss each
+//! other. The slice is endless here: a held vCPU that is not let go is held for
+//! ever, and a checker says so.
+
+use models::vm::{ID, Parker, assert_counts_are_exact, convoy, holds};
+use models::{clock, explore, spawn};
+use pv_lock_host::{ApicId, WakeReason};
+
+/// The other vCPU halts, and only the one that is held would kick it: it waits
+/// for a kick as long as the next link of a convoy would take, and then lets the
+/// held one go.
+#[test]
+fn one_halts() {
+    explore(|| {
+        let (scheduler, [mut link, mut other]) = convoy(1, clock::ENDLESS);
+        let vcpu = spawn(move || {
+            assert_eq!(link.enter(), Ok(()));
+            link.kick_by_guest(ApicId(1));
+            link
+        });
+        assert_eq!(other.halt(), WakeReason::Kicked);
+        let link = vcpu.join().unwrap();
+        let [held, by_turn, by_idle, by_event] = holds(&scheduler, ID);
+        assert!(held <= 1 && by_turn == 0 && by_idle == held && by_event == 0);
+        assert_counts_are_exact(&scheduler, other, link);
+    });
+}
+
+/// It is let go because the other one goes.
+fn one_goes(go: fn(Parker)) {
+    let (scheduler, [mut link, other]) = convoy(1, clock::ENDLESS);
+    let vcpu = spawn(move || go(other));
+    assert_eq!(link.enter(), Ok(()));
+    vcpu.join().unwrap();
+    let [held, by_turn, by_idle, by_event] = holds(&scheduler, ID);
+    assert!(held <= 1 && by_turn == 0 && by_idle == held && by_event == 0);
+    let other = scheduler.attach(ApicId(1)).unwrap();
+    assert_counts_are_exact(&scheduler, other, link);
+}
+
+#[test]
+fn one_leaves() {
+    explore(|| {
+        one_goes(|mut other| {
+            other.leave();
+        });
+    });
+}
+
+#[test]
+fn one_is_dropped() {
+    explore(|| one_goes(drop));
+}
+
+/// Two are held, and the one that runs leaves: one after the other goes on, and
+/// leaves its pCPU to the next.
+#[test]
+fn two_are_held() {
+    explore(|| {
+        let (scheduler, [mut first, mut second, mut third]) = convoy(2, clock::ENDLESS);
+        let a = spawn(move || {
+            assert_eq!(first.enter(), Ok(()));
+            drop(first);
+        });
+        let b = spawn(move || {
+            assert_eq!(second.enter(), Ok(()));
+            second.leave();
+            second
+        });
+        third.leave();
+        a.join().unwrap();
+        let second = b.join().unwrap();
+        assert_counts_are_exact(&scheduler, third, second);
+    });
+}
+
+/// Two pCPUs, one held: of the two that run one leaves and one halts.
+#[test]
+fn one_of_two_pcpus() {
+    explore(|| {
+        let (scheduler, [mut link, mut second, mut third]) = convoy(1, clock::ENDLESS);
+        scheduler.set_pcpus(2);
+        let a = spawn(move || {
+            assert_eq!(link.enter(), Ok(()));
+            link.kick_by_guest(ApicId(2));
+            link
+        });
+        let b = spawn(move || {
+            second.leave();
+            second
+        });
+        assert_eq!(third.halt(), WakeReason::Kicked);
+        drop(a.join().unwrap());
+        let second = b.join().unwrap();
+        scheduler.set_pcpus(1);
+        assert_counts_are_exact(&scheduler, third, second);
+    });
+}

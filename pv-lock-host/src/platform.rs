@@ -1,0 +1,191 @@
+//! What a scheduler needs from the world that its vCPU threads live in.
+//!
+//! On Linux that is a futex, a clock and, for the placement of threads, the
+//! affinity calls ([`Linux`](crate::Linux)). A hypervisor or a kernel without an
+//! operating system below it implements [`Platform`] over its own scheduler; a
+//! model checker implements it over its own atomics.
+
+use core::fmt::Debug;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// A 32-bit word that several threads change.
+///
+/// Implemented for [`AtomicU32`], which is what every platform but a model
+/// checker uses. Each method is the one of [`AtomicU32`] with the same name.
+pub trait Word: Debug + Send + Sync {
+    /// A word with this value.
+    fn new(value: u32) -> Self;
+    /// Reads it.
+    fn load(&self, order: Ordering) -> u32;
+    /// Replaces `current` by `new`; may fail although `current` is what it holds.
+    ///
+    /// # Errors
+    /// The value that it holds.
+    fn compare_exchange_weak(
+        &self,
+        current: u32,
+        new: u32,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u32, u32>;
+    /// Sets bits; gives the value before.
+    fn fetch_or(&self, bits: u32, order: Ordering) -> u32;
+    /// Adds, wrapping around; gives the value before.
+    fn fetch_add(&self, n: u32, order: Ordering) -> u32;
+}
+
+impl Word for AtomicU32 {
+    #[inline]
+    fn new(value: u32) -> Self {
+        Self::new(value)
+    }
+    #[inline]
+    fn load(&self, order: Ordering) -> u32 {
+        self.load(order)
+    }
+    #[inline]
+    fn compare_exchange_weak(
+        &self,
+        current: u32,
+        new: u32,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u32, u32> {
+        self.compare_exchange_weak(current, new, success, failure)
+    }
+    #[inline]
+    fn fetch_or(&self, bits: u32, order: Ordering) -> u32 {
+        self.fetch_or(bits, order)
+    }
+    #[inline]
+    fn fetch_add(&self, n: u32, order: Ordering) -> u32 {
+        self.fetch_add(n, order)
+    }
+}
+
+/// How a wait ended. Neither says that the word has changed: look again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waited {
+    /// Woken, interrupted, or the word was not as expected.
+    LookAgain,
+    /// The deadline has passed.
+    DeadlinePassed,
+}
+
+/// Sleeping, waking and the time: what waits and wakes for a scheduler.
+///
+/// All functions are called from vCPU threads and from whoever kicks, without a
+/// lock held. Three have no default: [`now`](Platform::now),
+/// [`wait`](Platform::wait), [`wake`](Platform::wake).
+///
+/// ```
+/// use core::sync::atomic::{AtomicU32, Ordering};
+/// use pv_lock_host::{ApicId, Platform, SchedulerBuilder, Waited, WakeReason};
+///
+/// /// A platform that never sleeps: every wait returns at once.
+/// #[derive(Debug)]
+/// struct Busy;
+///
+/// impl Platform for Busy {
+///     type Word = AtomicU32;
+///     fn now() -> u64 {
+///         0 // nanoseconds of a monotonic clock
+///     }
+///     fn wait(word: &AtomicU32, expected: u32, deadline: Option<u64>) -> Waited {
+///         match deadline {
+///             Some(_) if word.load(Ordering::Relaxed) == expected => Waited::DeadlinePassed,
+///             _ => Waited::LookAgain,
+///         }
+///     }
+///     fn wake(_word: &AtomicU32) {}
+/// }
+///
+/// let (scheduler, mut parkers) = SchedulerBuilder::<Busy>::default().build(&[ApicId(0)])?;
+/// scheduler.kicker().kick_by_host(ApicId(0));
+/// assert_eq!(parkers[0].halt(), WakeReason::Kicked);
+/// # Ok::<(), pv_lock_host::BuildError>(())
+/// ```
+pub trait Platform: Debug + Sized + 'static {
+    /// The word that threads sleep on.
+    type Word: Word;
+
+    /// Nanoseconds since any fixed moment; never decreases.
+    fn now() -> u64;
+
+    /// Sleeps while `word` holds `expected`, until [`Platform::wake`] or the
+    /// deadline (on the clock of [`Platform::now`]). Comparing and falling asleep
+    /// are one step with respect to `wake`, as in futex(2). May return early.
+    fn wait(word: &Self::Word, expected: u32, deadline: Option<u64>) -> Waited;
+
+    /// Wakes the one thread that sleeps on `word`, if there is one.
+    fn wake(word: &Self::Word);
+
+    /// A short pause between two looks at a word.
+    #[inline]
+    fn relax() {
+        core::hint::spin_loop();
+    }
+
+    /// Looks at a word between two looks at the clock: about a microsecond.
+    const LOOKS: u32 = 32;
+
+    /// Lets another thread have this pCPU.
+    #[inline]
+    fn yield_now() {
+        core::hint::spin_loop();
+    }
+
+    /// How many pCPUs the vCPU threads share. One if it is not known.
+    #[inline]
+    fn pcpus() -> usize {
+        1
+    }
+
+    /// The pCPU and the thread that this runs on, as numbers of the platform's
+    /// own; `None` where threads can't be moved.
+    #[inline]
+    fn here() -> Option<(u32, u32)> {
+        None
+    }
+
+    /// Brings the runnable thread with this number (of [`Platform::here`]) to
+    /// the pCPU of the calling thread, which is about to sleep. A hint.
+    #[inline]
+    fn pull(_thread: u32) {}
+}
+
+/// The platform without one: waits by spinning, and its deadlines pass at once.
+///
+/// It is the default where the feature `std` is off, so that names without a
+/// platform mean something there; use one that can sleep.
+#[derive(Debug)]
+pub enum Spin {}
+
+impl Platform for Spin {
+    type Word = AtomicU32;
+
+    fn now() -> u64 {
+        0
+    }
+
+    fn wait(word: &AtomicU32, expected: u32, deadline: Option<u64>) -> Waited {
+        core::hint::spin_loop();
+        // Relaxed: the caller looks again.
+        if deadline.is_some() && word.load(Ordering::Relaxed) == expected {
+            Waited::DeadlinePassed
+        } else {
+            Waited::LookAgain
+        }
+    }
+
+    fn wake(_word: &AtomicU32) {}
+}
+
+/// The platform of names that give none: [`Linux`](crate::Linux) with the
+/// feature `std`, [`Spin`] without it.
+#[cfg(feature = "std")]
+pub type DefaultPlatform = crate::linux::Linux;
+/// The platform of names that give none: `Linux` with the feature `std`,
+/// [`Spin`] without it.
+#[cfg(not(feature = "std"))]
+pub type DefaultPlatform = Spin;
