@@ -44,13 +44,18 @@ pub fn vcpus<const N: usize>(builder: SchedulerBuilder<World>) -> (Scheduler, [P
     (scheduler, parkers.try_into().unwrap())
 }
 
-/// A VM with `N` vCPUs that all run, on one pCPU, where members of convoys are
-/// held for a slice.
-pub fn crowd<const N: usize>(slice: Duration) -> (Scheduler, [Parker; N]) {
+/// Members of convoys are held for a slice, and for four at the most.
+pub fn held_for(slice: Duration) -> Yielding {
     let mut policy = HoldPolicy::default();
     policy.slice = slice;
     policy.longest = slice * 4;
-    let builder = builder().yielding(Yielding::Hold(policy)).pcpus(1);
+    Yielding::Hold(policy)
+}
+
+/// A VM with `N` vCPUs that all run, on one pCPU, where members of convoys are
+/// held for a slice.
+pub fn crowd<const N: usize>(slice: Duration) -> (Scheduler, [Parker; N]) {
+    let builder = builder().yielding(held_for(slice)).pcpus(1);
     let (scheduler, mut parkers) = vcpus(builder);
     for parker in &mut parkers {
         assert_eq!(parker.enter(), Ok(()));

@@ -9,6 +9,7 @@
     reason = "a test that unwraps is a test that fails"
 )]
 
+mod elsewhere;
 mod halt;
 mod hold;
 mod idle;

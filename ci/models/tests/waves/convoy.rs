@@ -4,11 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use models::vm::{Parker, builder};
+use models::vm::{Parker, builder, held_for};
 use models::{Mutex, Payload, clock, explore, spawn};
 use pv_lock_host::{ApicId, Yielding};
-
-use crate::wave::held_for;
 
 /// The guest's lock; the mutex stands for the atomics that it is made of.
 struct Lock {

@@ -1,11 +1,10 @@
 //! A wave of kicks through a tree of vCPUs, while the VM is paused and resumed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use models::vm::builder;
+use models::vm::{builder, held_for};
 use models::{Payload, World, clock, explore, relax, spawn};
-use pv_lock_host::{ApicId, HoldPolicy, Resumed, SchedulerBuilder, WakeReason, Yielding};
+use pv_lock_host::{ApicId, Resumed, SchedulerBuilder, WakeReason, Yielding};
 
 /// Each vCPU is kicked once, hands on what it got, and halts again until the
 /// stop.
@@ -94,11 +93,4 @@ fn through_16_vcpus() {
 #[test]
 fn through_8_vcpus_on_2_pcpus() {
     explore(|| wave(builder().yielding(held_for(clock::ENDLESS)).pcpus(2), 8));
-}
-
-pub(crate) fn held_for(slice: Duration) -> Yielding {
-    let mut policy = HoldPolicy::default();
-    policy.slice = slice;
-    policy.longest = slice * 4;
-    Yielding::Hold(policy)
 }
