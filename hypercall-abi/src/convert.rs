@@ -56,6 +56,8 @@ impl Conversion {
 }
 
 /// Guest memory that can be converted.
+///
+/// See [`convert`] for an example.
 pub trait MemoryConverter {
     /// Makes the range private or shared, all of it or none: for memory of
     /// guest_memfd by `KVM_SET_MEMORY_ATTRIBUTES`, for encrypted memory by
