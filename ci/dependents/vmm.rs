@@ -10,6 +10,7 @@ use hypercall_abi::{
 };
 use kvm_bindings::{CpuId, kvm_cpuid_entry2, kvm_regs, kvm_sregs};
 
+// ANCHOR: features
 /// Puts what the user wants into the table that goes to `KVM_SET_CPUID2`.
 ///
 /// # Errors
@@ -33,7 +34,9 @@ pub fn set_features(cpuid: &mut CpuId, want: &str, vcpus: u32) -> Result<KvmFeat
         Err(verified.to_string())
     }
 }
+// ANCHOR_END: features
 
+// ANCHOR: hypercalls
 /// Who was kicked.
 #[derive(Debug, Default)]
 pub struct Kicks(pub Vec<u32>);
@@ -50,6 +53,7 @@ pub fn serve(kicks: &mut Kicks, regs: &mut kvm_regs, sregs: &kvm_sregs) {
     let call = RawHypercall::from_vcpu(regs, sregs);
     write_result(regs, dispatch(&call, Enforcement::NotEnforced, kicks));
 }
+// ANCHOR_END: hypercalls
 
 /// A host's report, as `KVM_GET_SUPPORTED_CPUID` gives it.
 ///

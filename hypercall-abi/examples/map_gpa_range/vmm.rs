@@ -46,6 +46,7 @@ const fn call(gpa: u64, pages: u64, attributes: u64) -> MapGpaRange {
     }
 }
 
+// ANCHOR: convert
 /// The guest's memory as the VMM keeps it: which pages are private.
 struct Memory {
     private: [bool; SIZE / 4096],
@@ -69,6 +70,7 @@ impl HypercallHandler for Memory {
         convert(&call, self)
     }
 }
+// ANCHOR_END: convert
 
 pub(crate) fn main() -> ExitCode {
     // Where there is no hardware virtualization a hypercall never completes.
@@ -159,12 +161,14 @@ fn run() -> Result<(), String> {
     let (mut calls, mut exits) = (CALLS.iter(), 0);
     loop {
         match vcpu.run().map_err(failed("KVM_RUN"))? {
+            // ANCHOR: exit
             VcpuExit::Hypercall(exit) => {
                 let raw =
                     RawHypercall::from_hypercall_exit(exit.nr, &exit.args, exit.longmode.into());
                 *exit.ret = dispatch(&raw, Enforcement::NotEnforced, &mut memory);
                 exits += 1;
             }
+            // ANCHOR_END: exit
             VcpuExit::IoOut(ANSWER, data) => {
                 let answer = data.try_into().map_or(0, u32::from_le_bytes);
                 let result = from_rax(answer.into(), Mode::Bits32);

@@ -44,6 +44,7 @@ impl CpuidTable for Table {
     }
 }
 
+// ANCHOR: profile
 /// Shows a TD what it can use, behind Hyper-V's leaves.
 ///
 /// # Errors
@@ -60,6 +61,7 @@ pub fn show(table: &mut Table, host: KvmFeatures) -> Result<bool, WriteError<Ful
     write_at(table, 0x4000_0100, &offered)?;
     Ok(verify(&offered, table).is_exact())
 }
+// ANCHOR_END: profile
 
 /// Serves conversions of pages and nothing else.
 pub fn serve(call: &RawHypercall, convert: impl FnOnce(u64, u64, bool) -> bool) -> u64 {
