@@ -18,6 +18,17 @@ bitflags! {
     ///
     /// bitflags' own `from_name` knows the Rust constants (`"PV_UNHALT"`);
     /// the names that users type are looked up by [`KvmFeatures::by_name`].
+    ///
+    /// ```
+    /// use cpuid_features::KvmFeatures;
+    ///
+    /// let features = KvmFeatures::from_bits_retain(1 << 7 | 1 << 18);
+    /// assert!(features.contains(KvmFeatures::PV_UNHALT));
+    /// assert_eq!(features.to_string(), "pv-unhalt,bit18");
+    /// assert_eq!(KvmFeatures::by_name("KVM_FEATURE_PV_UNHALT"), Some(KvmFeatures::PV_UNHALT));
+    /// assert_eq!(features.singles().count(), 2);
+    /// assert_eq!(features.row().unwrap().bit, 7);
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct KvmFeatures: u32 {
         /// kvmclock at MSRs 0x11 and 0x12, the deprecated pair.
@@ -74,6 +85,13 @@ bitflags! {
     /// `base | 0x4000_0001`.
     ///
     /// KVM reports none of these: a hint is always the VMM's word.
+    ///
+    /// ```
+    /// use cpuid_features::KvmHints;
+    ///
+    /// assert_eq!(KvmHints::by_name("realtime"), Some(KvmHints::REALTIME));
+    /// assert_eq!(KvmHints::from_bits_retain(1 << 4).to_string(), "hint4");
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct KvmHints: u32 {
         /// vCPUs are never preempted for an unlimited time; a Linux guest
@@ -164,6 +182,8 @@ fn numbered(name: &str, prefix: &str) -> Option<u32> {
 }
 
 /// Iterator over the single bits of a [`KvmFeatures`] or [`KvmHints`].
+///
+/// See [`KvmFeatures`] for an example.
 #[derive(Clone, Debug)]
 pub struct Singles<T> {
     rest: u32,

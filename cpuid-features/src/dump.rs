@@ -20,12 +20,34 @@ const BASES: usize = ((HYPERVISOR_BASE_END - KVM_CPUID_SIGNATURE) / HYPERVISOR_B
 ///
 /// Lines that are not CPUID entries (headings, a mail's quoting, cut lines)
 /// are passed over. Of several CPUs the first one that has a leaf counts.
+///
+/// ```
+/// use cpuid_features::{Dump, KvmLeaf};
+///
+/// let dump = Dump::new(
+///     "> 0x40000000 0x00: eax=0x0 ebx=0x4b4d564b ecx=0x564b4d56 edx=0x4d\n\
+///      > 0x40000001 0x00: eax=0x80 ebx=0x0 ecx=0x0 edx=0x0\n",
+/// );
+/// assert_eq!(dump.entries().count(), 2);
+/// let leaf = KvmLeaf::read(&dump).unwrap();
+/// assert_eq!((leaf.base, leaf.max_leaf), (0x4000_0000, 0x4000_0001));
+/// assert_eq!(leaf.features.to_string(), "pv-unhalt");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Dump<'a> {
     text: &'a str,
 }
 
 /// One line of a dump.
+///
+/// ```
+/// use cpuid_features::DumpEntry;
+///
+/// let line = "   0x00000001 0x00: eax=0x00000001 ebx=0x00000002 ecx=0x00000003 edx=0x00000004";
+/// let entry = DumpEntry::parse(line).unwrap();
+/// assert_eq!((entry.leaf, entry.regs.ecx), (1, 3));
+/// assert_eq!(entry.to_string(), line);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DumpEntry {
     /// The leaf, `eax` on the way in.

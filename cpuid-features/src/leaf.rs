@@ -3,19 +3,31 @@
 use crate::bits::{KvmFeatures, KvmHints};
 
 /// The leaf with KVM's signature, and the lowest base.
+///
+/// See [`CpuidReader`] for an example.
 pub const KVM_CPUID_SIGNATURE: u32 = 0x4000_0000;
 /// The leaf with the features in `eax` and the hints in `edx`, at the lowest
 /// base; elsewhere it is `base | 0x4000_0001`.
+///
+/// See [`CpuidReader`] for an example.
 pub const KVM_CPUID_FEATURES: u32 = 0x4000_0001;
 /// The signature as bytes: `ebx`, `ecx`, `edx`, each least significant byte
 /// first.
+///
+/// See [`CpuidRegs`] for an example.
 pub const KVM_SIGNATURE: &[u8; 12] = b"KVMKVMKVM\0\0\0";
 /// The signature as `ebx`, `ecx`, `edx`.
+///
+/// See [`CpuidRegs`] for an example.
 pub const KVM_SIGNATURE_WORDS: [u32; 3] = [0x4b4d_564b, 0x564b_4d56, 0x4d];
 /// Distance between the places where a hypervisor's leaves may start.
+///
+/// See [`possible_bases`] for an example.
 pub const HYPERVISOR_BASE_STEP: u32 = 0x100;
 /// End, exclusive, of the places where a hypervisor's leaves may start, as
 /// Linux guests and KVM search them.
+///
+/// See [`possible_bases`] for an example.
 pub const HYPERVISOR_BASE_END: u32 = 0x4001_0000;
 
 /// The four registers that CPUID returns; on x86-64 also from and to
@@ -74,6 +86,20 @@ impl From<CpuidRegs> for core::arch::x86_64::CpuidResult {
 
 /// A source of CPUID leaves: the running CPU, a `kvm_bindings::CpuId`, a
 /// dump, or a closure over whatever a caller has.
+///
+/// ```
+/// use cpuid_features::{
+///     CpuidReader, CpuidRegs, KVM_CPUID_FEATURES, KVM_CPUID_SIGNATURE, KVM_SIGNATURE_WORDS,
+/// };
+///
+/// let [ebx, ecx, edx] = KVM_SIGNATURE_WORDS;
+/// let closure = |leaf: u32| match leaf {
+///     KVM_CPUID_SIGNATURE => Some(CpuidRegs { eax: KVM_CPUID_FEATURES, ebx, ecx, edx }),
+///     _ => None,
+/// };
+/// assert_eq!(closure.kvm_base(), Some(0x4000_0000));
+/// assert_eq!(closure.leaf(1), None);
+/// ```
 pub trait CpuidReader {
     /// `leaf`, sub-leaf 0; `None` if the source does not have it.
     fn leaf(&self, leaf: u32) -> Option<CpuidRegs>;
@@ -96,11 +122,20 @@ impl<F: Fn(u32) -> Option<CpuidRegs>> CpuidReader for F {
 ///
 /// KVM's are not always at the first: a VMM that shows Hyper-V's leaves puts
 /// those there and KVM's behind.
+///
+/// ```
+/// use cpuid_features::possible_bases;
+///
+/// let bases: Vec<u32> = possible_bases().collect();
+/// assert_eq!((bases[0], bases[1], bases.len()), (0x4000_0000, 0x4000_0100, 256));
+/// ```
 pub fn possible_bases() -> impl Iterator<Item = u32> {
     (KVM_CPUID_SIGNATURE..HYPERVISOR_BASE_END).step_by(HYPERVISOR_BASE_STEP as usize)
 }
 
 /// KVM's leaves as a guest reads them.
+///
+/// See [`Dump`](crate::Dump) for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvmLeaf {
     /// Where they start.

@@ -9,6 +9,8 @@ use crate::negotiate::Negotiated;
 use crate::reason::{Bit, Decision, Outcome, Reason};
 
 /// What stands between a guest and its new host. From [`migratable`].
+///
+/// There is an example there.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Migration<'a> {

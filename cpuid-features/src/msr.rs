@@ -1,7 +1,7 @@
 //! KVM's paravirtual MSRs (`asm/kvm_para.h`).
 //!
 //! KVM's own range is 0x4b564d00 to 0x4b564dff; the two lowest numbers are
-//! the deprecated place of kvmclock.
+//! the deprecated place of kvmclock. [`Msr`] has an example.
 
 use core::fmt;
 

@@ -15,6 +15,16 @@ const HYPERVISOR_LEAVES: Range<u32> = KVM_CPUID_SIGNATURE..0x8000_0000;
 ///
 /// What it finds is what this program's machine shows its guests' kernel: in
 /// a KVM guest, the leaves that guest's VMM chose.
+///
+/// ```
+/// use cpuid_features::{CpuidReader, KvmLeaf, Native};
+///
+/// // Every CPU has leaf 0; whether KVM's are there depends on the machine.
+/// assert!(Native.leaf(0).is_some());
+/// if let Some(leaf) = KvmLeaf::read(&Native) {
+///     println!("{}", leaf.features);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Native;
 

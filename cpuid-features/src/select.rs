@@ -226,6 +226,8 @@ impl Error for ParseSelectionError {}
 
 /// The start of a word, copied; in a [`ParseSelectionError`]. The error outlives the list, and there is no
 /// allocator here.
+///
+/// See [`ParseSelectionError`] for an example.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token {
     bytes: [u8; Self::CAPACITY],

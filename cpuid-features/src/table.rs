@@ -180,6 +180,8 @@ impl fmt::Display for Arch {
 }
 
 /// The rows of `arch`.
+///
+/// See [`Arch`] for an example.
 #[must_use]
 pub const fn features_of(arch: Arch) -> &'static [FeatureRow] {
     match arch {

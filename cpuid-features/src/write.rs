@@ -90,6 +90,8 @@ fn block(base: u32) -> impl Iterator<Item = u32> {
 }
 
 /// Why the leaves could not be written. The table is then as it was.
+///
+/// See [`write_at`] for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WriteError<E> {
@@ -155,6 +157,43 @@ pub fn write<T: CpuidTable + ?Sized>(
 ///
 /// `base` is none, or another hypervisor's leaves are there, or no room is
 /// left in the table; `table` is then unchanged.
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use cpuid_features::{
+///     CpuidReader, CpuidRegs, CpuidTable, KvmFeatures, VmmSupport, WriteError, offer, write_at,
+/// };
+///
+/// #[derive(Default)]
+/// struct Table(std::collections::HashMap<u32, CpuidRegs>);
+///
+/// impl CpuidReader for Table {
+///     fn leaf(&self, leaf: u32) -> Option<CpuidRegs> {
+///         self.0.get(&leaf).copied()
+///     }
+/// }
+///
+/// impl CpuidTable for Table {
+///     type Error = Infallible;
+///
+///     fn set_leaf(&mut self, leaf: u32, regs: CpuidRegs) -> Result<(), Infallible> {
+///         self.0.insert(leaf, regs);
+///         Ok(())
+///     }
+///
+///     fn remove_leaf(&mut self, leaf: u32) {
+///         self.0.remove(&leaf);
+///     }
+/// }
+///
+/// let mut table = Table::default();
+/// let offered = offer(KvmFeatures::CLOCKSOURCE2, &VmmSupport::default());
+/// assert_eq!(write_at(&mut table, 0x4000_0100, &offered), Ok(()));
+/// assert_eq!(table.leaf(0x4000_0101).unwrap().eax, KvmFeatures::CLOCKSOURCE2.bits());
+/// let error = write_at(&mut table, 0x4000_0101, &offered);
+/// assert_eq!(error, Err(WriteError::NotABase(0x4000_0101)));
+/// ```
 pub fn write_at<T: CpuidTable + ?Sized>(
     table: &mut T,
     base: u32,

@@ -21,6 +21,16 @@ use crate::raw::{Mode, RawHypercall};
 ///
 /// The fields of the calls are the registers as they count in the caller's
 /// mode; what they mean is behind their methods.
+///
+/// ```
+/// use hypercall_abi::{Hypercall, HypercallNr, KickCpu, Mode};
+///
+/// let call = Hypercall::KickCpu(KickCpu::new(3));
+/// assert_eq!(call.nr(), HypercallNr::KICK_CPU);
+/// let raw = call.encode(Mode::Bits64, 0);
+/// assert_eq!((raw.nr, raw.args), (5, [0, 3, 0, 0]));
+/// assert_eq!(raw.decode(), call);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Hypercall {

@@ -6,6 +6,13 @@ use core::num::NonZeroU16;
 use crate::raw::{Mode, low32};
 
 /// One return code of `linux/kvm_para.h`.
+///
+/// ```
+/// use hypercall_abi::Errno;
+///
+/// let enosys = Errno::ALL.iter().find(|errno| errno.name == "KVM_ENOSYS").unwrap();
+/// assert_eq!(enosys.code, 1000);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Errno {
@@ -67,20 +74,41 @@ const fn code_of(name: &str) -> u16 {
 }
 
 /// `KVM_ENOSYS` (`include/uapi/linux/kvm_para.h`), positive.
+///
+/// See [`KvmErrno`] for an example.
 pub const KVM_ENOSYS: u64 = KvmErrno::ENOSYS.code();
 /// `KVM_EFAULT` (`include/uapi/linux/kvm_para.h`), positive.
+///
+/// See [`KvmErrno`] for an example.
 pub const KVM_EFAULT: u64 = KvmErrno::EFAULT.code();
 /// `KVM_EINVAL` (`include/uapi/linux/kvm_para.h`), positive.
+///
+/// See [`KvmErrno`] for an example.
 pub const KVM_EINVAL: u64 = KvmErrno::EINVAL.code();
 /// `KVM_E2BIG` (`include/uapi/linux/kvm_para.h`), positive.
+///
+/// See [`KvmErrno`] for an example.
 pub const KVM_E2BIG: u64 = KvmErrno::E2BIG.code();
 /// `KVM_EPERM` (`include/uapi/linux/kvm_para.h`), positive.
+///
+/// See [`KvmErrno`] for an example.
 pub const KVM_EPERM: u64 = KvmErrno::EPERM.code();
 /// `KVM_EOPNOTSUPP` (`include/uapi/linux/kvm_para.h`), positive.
+///
+/// See [`KvmErrno`] for an example.
 pub const KVM_EOPNOTSUPP: u64 = KvmErrno::EOPNOTSUPP.code();
 
 /// A failed hypercall's code: 1 to 4095, the range that the kernel keeps for
 /// errors (`MAX_ERRNO`, `include/linux/err.h`).
+///
+/// ```
+/// use hypercall_abi::{KVM_ENOSYS, KvmErrno};
+///
+/// assert_eq!(KvmErrno::ENOSYS.code(), KVM_ENOSYS);
+/// assert_eq!(KvmErrno::new(22), Some(KvmErrno::EINVAL));
+/// assert_eq!(KvmErrno::EINVAL.name(), Some("KVM_EINVAL"));
+/// assert_eq!(KvmErrno::new(0), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KvmErrno(NonZeroU16);
 
@@ -163,11 +191,22 @@ impl core::error::Error for KvmErrno {}
 
 /// What a hypercall answers: the value for RAX, or an error that is negated
 /// on its way there.
+///
+/// See [`to_rax`] for an example.
 pub type HypercallResult = Result<u64, KvmErrno>;
 
 /// The value a guest finds in RAX: an error negated, and the whole truncated
 /// to 32 bits after a 32-bit call, so that -1000 reads `0xffff_fc18` there
 /// (`kvm_emulate_hypercall` in `arch/x86/kvm/x86.c`).
+///
+/// ```
+/// use hypercall_abi::{KvmErrno, Mode, from_rax, to_rax};
+///
+/// let rax = to_rax(Err(KvmErrno::ENOSYS), Mode::Bits32);
+/// assert_eq!(rax, 0xffff_fc18);
+/// assert_eq!(from_rax(rax, Mode::Bits32), Err(KvmErrno::ENOSYS));
+/// assert_eq!(to_rax(Ok(3), Mode::Bits64), 3);
+/// ```
 #[inline]
 #[must_use]
 pub const fn to_rax(result: HypercallResult, mode: Mode) -> u64 {
@@ -181,6 +220,8 @@ pub const fn to_rax(result: HypercallResult, mode: Mode) -> u64 {
 /// The guest's reading of RAX, the inverse of [`to_rax`]: the top 4095 values
 /// of the mode's width are errors. After a 32-bit call the upper half of RAX
 /// is not looked at.
+///
+/// See [`to_rax`] for an example.
 #[inline]
 pub const fn from_rax(rax: u64, mode: Mode) -> HypercallResult {
     let (value, negated) = match mode {

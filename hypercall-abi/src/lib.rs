@@ -9,6 +9,7 @@ extern crate std;
 
 mod arch;
 mod call;
+mod convert;
 mod dispatch;
 mod document;
 pub mod doorbell;
@@ -31,6 +32,7 @@ pub use call::{
     ClockPairing, ClockPairingData, GpaRange, Hypercall, Ipi, IpiTargets, KickCpu, MapGpaRange,
     MmuOp, PageSize, SchedYield, SendIpi,
 };
+pub use convert::{Conversion, MemoryConverter, Visibility, convert, to_protected_ret};
 pub use cpuid_features::Since;
 pub use cpuid_features::print::Format;
 pub use dispatch::{Enforcement, HypercallHandler, admit, dispatch};

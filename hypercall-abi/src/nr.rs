@@ -10,6 +10,14 @@ use crate::table::{TABLE, number_of};
 /// representable, known or not.
 ///
 /// `Debug` prints the kernel's name where there is one.
+///
+/// ```
+/// use hypercall_abi::{HypercallNr, KVM_HC_KICK_CPU};
+///
+/// assert_eq!(HypercallNr(KVM_HC_KICK_CPU), HypercallNr::KICK_CPU);
+/// assert_eq!(HypercallNr::KICK_CPU.name(), Some("KVM_HC_KICK_CPU"));
+/// assert_eq!(HypercallNr(99).to_string(), "hypercall 0x63");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HypercallNr(pub u64);
 
@@ -24,7 +32,8 @@ macro_rules! numbers {
             )*
         }
         $(
-            #[doc = concat!("`", $name, "` of `include/uapi/linux/kvm_para.h`.")]
+            #[doc = concat!("`", $name, "` of `include/uapi/linux/kvm_para.h`. See [`HypercallNr`] for ",
+                "an example.")]
             pub const $alias: u64 = HypercallNr::$short.0;
         )*
     };

@@ -5,8 +5,12 @@ use crate::since::Since;
 
 /// LoongArch's CPUCFG index with the bytes `"KVM\0"`
 /// (`CPUCFG_KVM_SIG`).
+///
+/// See [`Arch`](crate::Arch) for an example.
 pub const LOONGARCH_CPUCFG_SIGNATURE: u32 = 0x4000_0000;
 /// LoongArch's CPUCFG index of the feature word (`CPUCFG_KVM_FEATURE`).
+///
+/// See [`Arch`](crate::Arch) for an example.
 pub const LOONGARCH_CPUCFG_FEATURE: u32 = LOONGARCH_CPUCFG_SIGNATURE + 4;
 
 const HEADER: &str = "arch/loongarch/include/uapi/asm/kvm_para.h";
@@ -30,6 +34,8 @@ const NEWER: Since = Since::After {
 /// Every feature of LoongArch's CPUCFG word, in order of bit
 /// (`arch/loongarch/include/uapi/asm/kvm_para.h`). Bits 24 to 31 belong to
 /// the VMM.
+///
+/// See [`Arch`](crate::Arch) for an example.
 pub const LOONGARCH_FEATURES: &[FeatureRow] = &[
     FeatureRow {
         bit: 1,

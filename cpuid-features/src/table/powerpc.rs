@@ -4,6 +4,8 @@ use super::{Arch, FeatureRow, ROW};
 use crate::since::Since;
 
 /// Every feature of PowerPC's word (`arch/powerpc/include/uapi/asm/kvm_para.h`).
+///
+/// See [`Arch`](crate::Arch) for an example.
 pub const POWERPC_FEATURES: &[FeatureRow] = &[FeatureRow {
     arch: Arch::PowerPc,
     bit: 1,

@@ -27,6 +27,8 @@ const fn by_qemu(release: &'static str) -> Since {
 }
 
 /// Every feature of x86's `eax`, in order of bit.
+///
+/// See [`FeatureRow`](crate::FeatureRow) for an example.
 pub const FEATURES: &[FeatureRow] = &[
     FeatureRow {
         bit: bit(KvmFeatures::CLOCKSOURCE),
@@ -234,6 +236,8 @@ pub const FEATURES: &[FeatureRow] = &[
 ];
 
 /// Every hint of x86's `edx`, in order of bit.
+///
+/// See [`HintRow`](crate::HintRow) for an example.
 pub const HINTS: &[HintRow] = &[HintRow {
     bit: 0,
     name: "realtime",

@@ -3,6 +3,15 @@ use crate::errno::KvmErrno;
 /// `KVM_HC_CLOCK_PAIRING`: read a host clock and the guest's TSC at one
 /// instant, into guest memory (`kvm_pv_clock_pairing` in
 /// `arch/x86/kvm/x86.c`).
+///
+/// ```
+/// use hypercall_abi::{ClockPairing, KvmErrno};
+///
+/// let call = ClockPairing { gpa: 0x1000, clock_type: ClockPairing::WALLCLOCK };
+/// assert_eq!(call.check(), Ok(0x1000));
+/// let other = ClockPairing { clock_type: 1, ..call };
+/// assert_eq!(other.check(), Err(KvmErrno::EOPNOTSUPP));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClockPairing {
     /// a0: guest physical address of the [`ClockPairingData`] to fill.
@@ -34,6 +43,15 @@ impl ClockPairing {
 
 /// `struct kvm_clock_pairing` (`arch/x86/include/uapi/asm/kvm_para.h`) without
 /// its padding: what the guest finds at [`ClockPairing::gpa`].
+///
+/// ```
+/// use hypercall_abi::ClockPairingData;
+///
+/// let data = ClockPairingData { sec: 1, nsec: 2, tsc: 3, flags: 0 };
+/// let bytes = data.to_bytes();
+/// assert_eq!(bytes.len(), ClockPairingData::SIZE);
+/// assert_eq!(ClockPairingData::from_bytes(&bytes), data);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClockPairingData {
     /// Seconds of the clock.

@@ -5,6 +5,15 @@ use crate::raw::low32;
 ///
 /// KVM answers 0 whether or not such a vCPU exists
 /// (`kvm_pv_kick_cpu_op` and `kvm_sched_yield` in `arch/x86/kvm/x86.c`).
+///
+/// ```
+/// use hypercall_abi::KickCpu;
+///
+/// assert_eq!(KickCpu::new(3).destination(), 3);
+/// // The kick takes 32 bits of the register, the yield after it all 64.
+/// let high = KickCpu { flags: 0, apic_id: 1 << 32 | 3 };
+/// assert_eq!((high.destination(), high.yield_target()), (3, 1 << 32 | 3));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KickCpu {
     /// a0: reserved by the ABI and ignored by KVM. Linux passes 0.

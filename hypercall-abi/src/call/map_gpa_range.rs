@@ -3,6 +3,17 @@ use crate::errno::KvmErrno;
 /// `KVM_HC_MAP_GPA_RANGE`: the guest changes a range of its memory between
 /// shared and encrypted. The one call that KVM hands to userspace, as
 /// `KVM_EXIT_HYPERCALL`, once `KVM_CAP_EXIT_HYPERCALL` is enabled for it.
+///
+/// ```
+/// use hypercall_abi::{KvmErrno, MapGpaRange, PageSize};
+///
+/// let call = MapGpaRange { gpa: 0x20_0000, pages: 512, attributes: 0x11 };
+/// let range = call.check().unwrap();
+/// assert_eq!((range.gpa(), range.pages(), range.bytes()), (0x20_0000, 512, Some(2 << 20)));
+/// assert_eq!((range.encrypted(), range.page_size()), (true, PageSize::SIZE_2M));
+/// assert_eq!(range.reserved(), 0);
+/// assert_eq!(MapGpaRange { pages: 0, ..call }.check(), Err(KvmErrno::EINVAL));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MapGpaRange {
     /// a0: guest physical address of the first page.
@@ -42,6 +53,8 @@ impl MapGpaRange {
 /// A page range that passed KVM's tests; from [`MapGpaRange::check`].
 ///
 /// Its end in bytes may still lie above 2^64, as KVM counts in page numbers.
+///
+/// See [`MapGpaRange`] for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GpaRange {
     gpa: u64,
@@ -98,6 +111,8 @@ impl GpaRange {
 }
 
 /// A page size as bits 3:0 of the attribute word encode it. Open.
+///
+/// See [`MapGpaRange`] for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PageSize(pub u8);
 

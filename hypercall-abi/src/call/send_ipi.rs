@@ -3,6 +3,18 @@ use crate::raw::{Mode, low32};
 
 /// `KVM_HC_SEND_IPI`: one interrupt to up to 128 vCPUs, 64 in 32-bit mode
 /// (`kvm_pv_send_ipi` in `arch/x86/kvm/lapic.c`).
+///
+/// ```
+/// use hypercall_abi::{KvmErrno, Mode, SendIpi};
+///
+/// let call = SendIpi { bitmap: [0b101, 1], first_apic_id: 8, icr: 0xfd, mode: Mode::Bits64 };
+/// let ipi = call.check().unwrap();
+/// assert_eq!((ipi.vector(), ipi.delivery_mode()), (0xfd, 0));
+/// assert_eq!((ipi.asserted(), ipi.level_triggered()), (false, false));
+/// assert!(ipi.targets().eq([8, 10, 72]));
+/// let logical = SendIpi { icr: 0x8fd, ..call };
+/// assert_eq!(logical.check(), Err(KvmErrno::EINVAL));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SendIpi {
     /// a0 and a1: the destinations. Bit 0 of the first word is
@@ -38,6 +50,8 @@ impl SendIpi {
 }
 
 /// An interrupt that passed KVM's test; from [`SendIpi::check`].
+///
+/// See [`SendIpi`] for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ipi {
     call: SendIpi,
@@ -97,6 +111,8 @@ impl Ipi {
 }
 
 /// The APIC IDs an [`Ipi`] goes to.
+///
+/// See [`SendIpi`] for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IpiTargets {
     /// Base and bits left of each word.

@@ -8,6 +8,8 @@ use crate::errno::{HypercallResult, KvmErrno, from_rax};
 use crate::raw::Mode;
 
 /// Hypercalls over a transport that is known to work.
+///
+/// See the [module](crate::guest) for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Hypercalls {
     transport: Transport,

@@ -8,6 +8,19 @@ use crate::doorbell;
 use crate::raw::RawHypercall;
 
 /// The instruction that hands a call to the hypervisor.
+///
+/// ```
+/// use cpuid_features::{CpuidRegs, KVM_SIGNATURE_WORDS};
+/// use hypercall_abi::guest::Transport;
+///
+/// let [ebx, ecx, edx] = KVM_SIGNATURE_WORDS;
+/// let amd = |leaf: u32| match leaf {
+///     0 => Some(CpuidRegs { eax: 1, ebx: 0x6874_7541, ecx: 0x444d_4163, edx: 0x6974_6e65 }),
+///     0x4000_0000 => Some(CpuidRegs { eax: 0, ebx, ecx, edx }),
+///     _ => None,
+/// };
+/// assert_eq!(Transport::from_cpuid(&amd), Some(Transport::Vmmcall));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Transport {
