@@ -203,8 +203,7 @@ fn assemble<B: VcpuBackend>(
     wrap: impl FnOnce(Vec<Vcpu<B>>) -> Vcpus,
 ) -> Result<Vm, VmError> {
     let apic_ids: Vec<ApicId> = (0..spec.vcpus).map(ApicId).collect();
-    let exit_requests = backends.vcpus.iter().map(VcpuBackend::exit_request);
-    let threads = VcpuThreads::new(exit_requests.collect());
+    let threads = VcpuThreads::new(backends.vcpus.iter().map(VcpuBackend::exit_request));
     let (scheduler, parkers) = spec
         .policy
         .scheduler(spec.halt_kick.halt, &apic_ids, &threads)

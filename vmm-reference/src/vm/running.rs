@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use event_manager::{
@@ -13,15 +12,14 @@ use event_manager::{
 };
 use pv_lock_host::HaltScheduler;
 use rustix::fd::AsRawFd as _;
-use rustix::thread::Pid;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::VmError;
-use super::handle::{Bell, VmHandle};
+use super::handle::{Bell, BellOf, VmHandle};
 use super::vm_error::{STOP_LIMIT, system};
 use crate::backend::{BackendError, VcpuBackend};
 use crate::signals;
-use crate::threads::{VcpuThread, VcpuThreads};
+use crate::threads::VcpuThreads;
 use crate::vcpu::{Ended, Vcpu};
 
 /// Why a wait returned.
@@ -43,7 +41,7 @@ pub enum Waited {
 /// What the loop watches for itself.
 #[derive(Debug)]
 struct Watch {
-    vcpu_ended: EventFd,
+    vcpu_ended: Arc<EventFd>,
     /// To this VM.
     stop_request: Arc<EventFd>,
     /// To the process: stays readable, for there may be other VMs.
@@ -53,7 +51,7 @@ struct Watch {
 
 impl MutEventSubscriber for Watch {
     fn init(&mut self, ops: &mut EventOps) {
-        for fd in [&self.vcpu_ended, &*self.stop_request, self.stop_signal] {
+        for fd in [&*self.vcpu_ended, &*self.stop_request, self.stop_signal] {
             // All are valid and added once; should it fail all the same, the
             // deadline still ends the wait.
             let _ = ops.add(Events::new(fd, EventSet::IN));
@@ -99,26 +97,27 @@ impl fmt::Debug for RunningVm {
 struct Thread {
     /// Held until all threads are there; whether to run at all.
     gate: Arc<RwLock<bool>>,
-    ready: Sender<(usize, Pid)>,
+    threads: VcpuThreads,
     report: Sender<(usize, Ended)>,
     bell: Arc<Bell>,
+    /// Wakes the loop.
+    event: Arc<EventFd>,
 }
 
 impl Thread {
-    fn run<B: VcpuBackend>(self, index: usize, vcpu: Vcpu<B>, event: &EventFd) {
-        // The receiver is there until all have sent.
-        let _ = self.ready.send((index, rustix::thread::gettid()));
+    fn run<B: VcpuBackend>(self, index: usize, vcpu: Vcpu<B>) {
+        self.threads.identify(index);
         if !*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
             return;
         }
         // Nothing of the vCPU is looked at after a panic: it is gone then, and
         // its slot says so, whatever the end was.
-        let ended = catch_unwind(AssertUnwindSafe(|| vcpu.run(&*self.bell)))
+        let ended = catch_unwind(AssertUnwindSafe(|| vcpu.run(&BellOf(&self.bell, index))))
             .unwrap_or(Ended::Failed(BackendError::Panicked, None));
         // The receiver is gone only when nobody asks any more.
         let _ = self.report.send((index, ended));
-        self.bell.ring_ended(index);
-        let _ = event.write(1);
+        self.bell.ended(index);
+        let _ = self.event.write(1);
     }
 }
 
@@ -135,18 +134,16 @@ impl RunningVm {
     ) -> Result<Self, VmError> {
         let stop_signal = signals::install().map_err(system("install signal handlers"))?;
         let new_event = || EventFd::new(EFD_NONBLOCK).map_err(system("make an event"));
-        let (event, stop_request) = (new_event()?, Arc::new(new_event()?));
+        let (event, stop_request) = (Arc::new(new_event()?), Arc::new(new_event()?));
         let mut events = EventManager::<Box<dyn MutEventSubscriber>>::new()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let copy = || event.try_clone().map_err(system("copy an event"));
         events.add_subscriber(Box::new(Watch {
-            vcpu_ended: copy()?,
+            vcpu_ended: Arc::clone(&event),
             stop_request: Arc::clone(&stop_request),
             stop_signal,
             stop: Arc::clone(&stop),
         }));
         let bell = Arc::new(Bell::new(vcpus.len()));
-        let (ready, started) = channel();
         let (report, reports) = channel();
         let mut vm = Self {
             ended: vcpus.iter().map(|_| None).collect(),
@@ -154,7 +151,7 @@ impl RunningVm {
             handle: VmHandle {
                 kicker: scheduler.kicker(),
                 scheduler,
-                threads,
+                threads: threads.clone(),
                 bell: Arc::clone(&bell),
                 stop_request,
             },
@@ -164,33 +161,29 @@ impl RunningVm {
         };
         let thread = Thread {
             gate: Arc::new(RwLock::new(false)),
-            ready,
+            threads: threads.clone(),
             report,
             bell,
+            event,
         };
         let gate = Arc::clone(&thread.gate);
         let mut open = gate.write().unwrap_or_else(PoisonError::into_inner);
-        let mut handles = Vec::with_capacity(vcpus.len());
         for (index, vcpu) in vcpus.into_iter().enumerate() {
             let thread = thread.clone();
-            let spawned = copy().and_then(|event| {
-                std::thread::Builder::new()
-                    .name(format!("vcpu{index}"))
-                    .spawn(move || thread.run(index, vcpu, &event))
-                    .map_err(system("start a vCPU thread"))
-            });
+            let spawned = std::thread::Builder::new()
+                .name(format!("vcpu{index}"))
+                .spawn(move || thread.run(index, vcpu));
             match spawned {
-                Ok(handle) => handles.push(handle),
-                Err(e) => {
+                Ok(handle) => threads.attach(index, handle),
+                Err(source) => {
                     // The gate stays shut: those that are there return.
                     drop(open);
-                    handles.into_iter().for_each(|handle| drop(handle.join()));
+                    threads.join();
                     vm.ended.clear();
-                    return Err(e);
+                    return Err(system("start a vCPU thread")(source));
                 }
             }
         }
-        vm.handle.threads.attach(in_order(handles, &started));
         *open = true;
         drop(open);
         vm.started = Instant::now();
@@ -313,14 +306,4 @@ impl Drop for RunningVm {
             let _ = self.stop_threads();
         }
     }
-}
-
-/// The threads by index, when each has said its ID.
-fn in_order(handles: Vec<JoinHandle<()>>, ids: &Receiver<(usize, Pid)>) -> Vec<VcpuThread> {
-    let mut tids: Vec<_> = ids.iter().take(handles.len()).collect();
-    tids.sort_unstable_by_key(|&(index, _)| index);
-    let threads = handles.into_iter().zip(tids);
-    threads
-        .map(|(handle, (_, tid))| VcpuThread::new(handle, tid))
-        .collect()
 }
