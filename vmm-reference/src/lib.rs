@@ -6,6 +6,7 @@ compile_error!("vmm-reference runs on x86-64 Linux");
 pub mod backend;
 pub mod bench;
 pub mod boot;
+pub mod c_library;
 pub mod cli;
 pub mod conformance;
 pub mod control;

@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
+use vmm_reference::c_library;
 use vmm_reference::cli::Cli;
 
 fn main() -> ExitCode {
+    c_library::share_one_arena();
     match Cli::from_args() {
         Ok(cli) => cli.run(),
         Err(status) => status,

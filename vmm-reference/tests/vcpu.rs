@@ -258,7 +258,7 @@ fn a_panic_on_a_vcpu_thread_is_an_end() {
         none,
         Arc::new(Bus::default()),
     );
-    let threads = VcpuThreads::new(vec![Arc::clone(vcpu.exit_request())]);
+    let threads = VcpuThreads::new([Arc::clone(vcpu.exit_request())]);
     let scheduler = Arc::new(scheduler);
     let mut vm = RunningVm::start(vec![vcpu], scheduler, threads).expect("starts");
     let limit = std::time::Instant::now() + Duration::from_secs(20);

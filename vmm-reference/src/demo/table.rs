@@ -205,7 +205,7 @@ fn verdict(out: &mut String, rows: &[DemoRow]) {
         let _ = writeln!(
             out,
             "Gained: at {} vCPUs ({:.1}x) halt and kick took the lock {gain:.1} times as often as \
-             spinning.\nCost: {:.0} us of host CPU for one acquisition, where spinning burnt {:.0} us.",
+             spinning.\nCost: {:.0} us of CPU time for one acquisition, where spinning burnt {:.0} us.",
             row.vcpus,
             overcommit(row),
             cpu(row),

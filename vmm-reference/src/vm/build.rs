@@ -204,8 +204,7 @@ fn assemble<B: VcpuBackend>(
     wrap: impl FnOnce(Vec<Vcpu<B>>) -> Vcpus,
 ) -> Result<Vm, VmError> {
     let apic_ids: Vec<ApicId> = (0..spec.vcpus).map(ApicId).collect();
-    let exit_requests = backends.vcpus.iter().map(VcpuBackend::exit_request);
-    let threads = VcpuThreads::new(exit_requests.collect());
+    let threads = VcpuThreads::new(backends.vcpus.iter().map(VcpuBackend::exit_request));
     let HaltKick { halt, transport } = spec.halt_kick;
     // The policy of one who sees the guest's kicks, and not its halts.
     let seen = halt == HaltMode::Kernel && transport != Transport::Kvm;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pv_lock_host::{HaltScheduler, Kicker, SavedError};
+use pv_lock_host::{HaltScheduler, Kicker};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::threads::VcpuThreads;
@@ -15,7 +15,7 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(1);
 /// A vCPU's thread rings, and some instructions later its slot says that it is
 /// paused. Whoever was woken in between looks again after this time, ...
 const LOOK_AGAIN: Duration = Duration::from_micros(20);
-/// ... and after this one while some have not rung.
+/// ... and after this one while some have not arrived.
 const LOOK_ONCE_MORE: Duration = Duration::from_millis(1);
 
 /// The vCPU that has not left the guest within a second; the pause was given up.
@@ -51,7 +51,6 @@ impl VmHandle {
     /// run on.
     pub fn pause(&self) -> Result<(), NotPaused> {
         let limit = Instant::now() + PAUSE_LIMIT;
-        self.bell.expect_all();
         self.kicker.pause_all();
         self.threads.make_all_leave();
         while !self.is_quiet() {
@@ -79,112 +78,98 @@ impl VmHandle {
     /// `running`, `paused` or `ended`, a word a vCPU.
     pub fn states(&self) -> Vec<&'static str> {
         let quiet = self.is_quiet();
-        let state = |&ended: &bool| match (ended, quiet) {
-            (true, _) => "ended",
-            (false, true) => "paused",
-            (false, false) => "running",
+        let state = |stage: &Stage| match stage {
+            Stage::Ended => "ended",
+            _ if quiet => "paused",
+            _ => "running",
         };
-        self.bell.lock().ended.iter().map(state).collect()
+        self.bell.lock().iter().map(state).collect()
     }
 
-    /// No vCPU runs guest code, nor will one before it is resumed: the slots say
-    /// so, and what the guests wrote before is seen. Whatever pauses a vCPU and whatever it answers goes through one word,
-    /// so that a vCPU of an earlier pause can't be taken for one of this.
+    /// No vCPU runs guest code, nor will one before it is resumed, and what the
+    /// guests wrote before is seen. The slots say so: whatever pauses a vCPU and
+    /// whatever it answers goes through one word, so that a vCPU of an earlier
+    /// pause can't be taken for one of this.
     fn is_quiet(&self) -> bool {
         self.scheduler.is_quiescent()
     }
 
-    /// Some vCPU that is not paused.
+    /// Some vCPU that is not paused; the first if this very instant all are.
     fn first_running(&self) -> usize {
-        match self.scheduler.save() {
-            // APIC IDs are indexes.
-            Err(SavedError::NotPaused(id) | SavedError::Mismatch(id)) => id.0 as usize,
-            // It has become quiet this instant.
-            _ => 0,
-        }
+        let under_way = |&stage: &Stage| stage == Stage::UnderWay;
+        self.bell.lock().iter().position(under_way).unwrap_or(0)
     }
 }
 
-/// Rung by the vCPUs' threads when they pause or end, so that nobody has to look
-/// again and again. It says only when to look: what there is to see is in the
-/// slots.
+/// Rung by the vCPUs' threads when they have arrived at a pause or at their end,
+/// so that nobody has to look again and again.
 pub(super) struct Bell {
-    state: Mutex<BellState>,
-    rung_by_all: Condvar,
+    vcpus: Mutex<Vec<Stage>>,
+    all_arrived: Condvar,
 }
 
-pub(super) struct BellState {
-    /// vCPUs that have yet to ring, as of [`Bell::expect_all`].
-    missing: usize,
-    /// vCPUs that have rung and not woken since.
-    asleep: usize,
-    /// By index: the vCPU's thread has reported its end.
-    ended: Vec<bool>,
+/// How far a vCPU's thread is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It runs its guest, or sleeps while that is halted.
+    UnderWay,
+    /// It sleeps through a pause, or is about to.
+    Arrived,
+    /// It has reported its end.
+    Ended,
 }
 
 impl Bell {
     pub(super) fn new(vcpus: usize) -> Self {
         Self {
-            state: Mutex::new(BellState {
-                missing: 0,
-                asleep: 0,
-                ended: vec![false; vcpus],
-            }),
-            rung_by_all: Condvar::new(),
+            vcpus: Mutex::new(vec![Stage::UnderWay; vcpus]),
+            all_arrived: Condvar::new(),
         }
     }
 
-    // Whoever panicked with the lock left a counter, no invariant.
-    fn lock(&self) -> MutexGuard<'_, BellState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    // Whoever panicked with the lock left stages, no invariant.
+    fn lock(&self) -> MutexGuard<'_, Vec<Stage>> {
+        self.vcpus.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on, every vCPU is to ring that has not ended and does not sleep:
-    /// one that the last resume has not woken yet goes on sleeping.
-    fn expect_all(&self) {
-        let mut state = self.lock();
-        let running = state.ended.iter().filter(|&&ended| !ended).count();
-        state.missing = running.saturating_sub(state.asleep);
-    }
-
-    /// A vCPU has ended.
-    pub(super) fn ring_ended(&self, index: usize) {
-        let mut state = self.lock();
-        if let Some(ended) = state.ended.get_mut(index) {
-            *ended = true;
+    fn set(&self, index: usize, stage: Stage) {
+        let mut vcpus = self.lock();
+        if let Some(of) = vcpus.get_mut(index) {
+            *of = stage;
         }
-        self.ring_with(state);
-    }
-
-    fn ring_with(&self, mut state: MutexGuard<'_, BellState>) {
-        state.missing = state.missing.saturating_sub(1);
-        let all = state.missing == 0;
-        drop(state);
+        let all = vcpus.iter().all(|&stage| stage != Stage::UnderWay);
+        drop(vcpus);
         if all {
-            self.rung_by_all.notify_all();
+            self.all_arrived.notify_all();
         }
     }
 
-    /// Waits until all have rung, for a bounded time: this is not the truth.
+    /// The vCPU's thread has reported its end.
+    pub(super) fn ended(&self, index: usize) {
+        self.set(index, Stage::Ended);
+    }
+
+    /// Waits until all have arrived, for a bounded time: the slots are what counts.
     fn wait(&self) {
-        let state = self.lock();
-        let wait = match state.missing {
-            0 => self.rung_by_all.wait_timeout(state, LOOK_AGAIN),
-            _ => self.rung_by_all.wait_timeout(state, LOOK_ONCE_MORE),
+        let vcpus = self.lock();
+        let time = match vcpus.iter().all(|&stage| stage != Stage::UnderWay) {
+            true => LOOK_AGAIN,
+            false => LOOK_ONCE_MORE,
         };
+        let wait = self.all_arrived.wait_timeout(vcpus, time);
         drop(wait.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-impl PauseListener for Bell {
+/// The bell, for the thread of the vCPU with this index.
+pub(super) struct BellOf<'a>(pub(super) &'a Bell, pub(super) usize);
+
+impl PauseListener for BellOf<'_> {
     fn falls_asleep(&self) {
-        let mut state = self.lock();
-        state.asleep += 1;
-        self.ring_with(state);
+        self.0.set(self.1, Stage::Arrived);
     }
 
     fn wakes(&self) {
-        let mut state = self.lock();
-        state.asleep = state.asleep.saturating_sub(1);
+        self.0.set(self.1, Stage::UnderWay);
     }
 }

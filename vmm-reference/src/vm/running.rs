@@ -15,11 +15,11 @@ use rustix::fd::AsRawFd as _;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::VmError;
-use super::handle::{Bell, VmHandle};
+use super::handle::{Bell, BellOf, VmHandle};
 use super::vm_error::{STOP_LIMIT, system};
 use crate::backend::{BackendError, VcpuBackend};
 use crate::signals;
-use crate::threads::{VcpuThread, VcpuThreads};
+use crate::threads::VcpuThreads;
 use crate::vcpu::{Ended, Vcpu};
 
 /// Why a wait returned.
@@ -41,7 +41,7 @@ pub enum Waited {
 /// What the loop watches for itself.
 #[derive(Debug)]
 struct Watch {
-    vcpu_ended: EventFd,
+    vcpu_ended: Arc<EventFd>,
     /// To this VM.
     stop_request: Arc<EventFd>,
     /// To the process: stays readable, for there may be other VMs.
@@ -51,7 +51,7 @@ struct Watch {
 
 impl MutEventSubscriber for Watch {
     fn init(&mut self, ops: &mut EventOps) {
-        for fd in [&self.vcpu_ended, &*self.stop_request, self.stop_signal] {
+        for fd in [&*self.vcpu_ended, &*self.stop_request, self.stop_signal] {
             // All are valid and added once; should it fail all the same, the
             // deadline still ends the wait.
             let _ = ops.add(Events::new(fd, EventSet::IN));
@@ -99,21 +99,23 @@ struct Thread {
     gate: Arc<RwLock<bool>>,
     report: Sender<(usize, Ended)>,
     bell: Arc<Bell>,
+    /// Wakes the loop.
+    event: Arc<EventFd>,
 }
 
 impl Thread {
-    fn run<B: VcpuBackend>(self, index: usize, vcpu: Vcpu<B>, event: &EventFd) {
+    fn run<B: VcpuBackend>(self, index: usize, vcpu: Vcpu<B>) {
         if !*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
             return;
         }
         // Nothing of the vCPU is looked at after a panic: it is gone then, and
         // its slot says so, whatever the end was.
-        let ended = catch_unwind(AssertUnwindSafe(|| vcpu.run(&*self.bell)))
+        let ended = catch_unwind(AssertUnwindSafe(|| vcpu.run(&BellOf(&self.bell, index))))
             .unwrap_or(Ended::Failed(BackendError::Panicked, None));
         // The receiver is gone only when nobody asks any more.
         let _ = self.report.send((index, ended));
-        self.bell.ring_ended(index);
-        let _ = event.write(1);
+        self.bell.ended(index);
+        let _ = self.event.write(1);
     }
 }
 
@@ -130,12 +132,11 @@ impl RunningVm {
     ) -> Result<Self, VmError> {
         let stop_signal = signals::install().map_err(system("install signal handlers"))?;
         let new_event = || EventFd::new(EFD_NONBLOCK).map_err(system("make an event"));
-        let (event, stop_request) = (new_event()?, Arc::new(new_event()?));
+        let (event, stop_request) = (Arc::new(new_event()?), Arc::new(new_event()?));
         let mut events = EventManager::<Box<dyn MutEventSubscriber>>::new()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let copy = || event.try_clone().map_err(system("copy an event"));
         events.add_subscriber(Box::new(Watch {
-            vcpu_ended: copy()?,
+            vcpu_ended: Arc::clone(&event),
             stop_request: Arc::clone(&stop_request),
             stop_signal,
             stop: Arc::clone(&stop),
@@ -148,7 +149,7 @@ impl RunningVm {
             handle: VmHandle {
                 kicker: scheduler.kicker(),
                 scheduler,
-                threads,
+                threads: threads.clone(),
                 bell: Arc::clone(&bell),
                 stop_request,
             },
@@ -160,31 +161,26 @@ impl RunningVm {
             gate: Arc::new(RwLock::new(false)),
             report,
             bell,
+            event,
         };
         let gate = Arc::clone(&thread.gate);
         let mut open = gate.write().unwrap_or_else(PoisonError::into_inner);
-        let mut handles = Vec::with_capacity(vcpus.len());
         for (index, vcpu) in vcpus.into_iter().enumerate() {
             let thread = thread.clone();
-            let spawned = copy().and_then(|event| {
-                std::thread::Builder::new()
-                    .name(format!("vcpu{index}"))
-                    .spawn(move || thread.run(index, vcpu, &event))
-                    .map_err(system("start a vCPU thread"))
-            });
+            let spawned = std::thread::Builder::new()
+                .name(format!("vcpu{index}"))
+                .spawn(move || thread.run(index, vcpu));
             match spawned {
-                Ok(handle) => handles.push(handle),
-                Err(e) => {
+                Ok(handle) => threads.attach(index, handle),
+                Err(source) => {
                     // The gate stays shut: those that are there return.
                     drop(open);
-                    handles.into_iter().for_each(|handle| drop(handle.join()));
+                    threads.join();
                     vm.ended.clear();
-                    return Err(e);
+                    return Err(system("start a vCPU thread")(source));
                 }
             }
         }
-        let threads = handles.into_iter().map(VcpuThread::new);
-        vm.handle.threads.attach(threads.collect());
         *open = true;
         drop(open);
         vm.started = Instant::now();
