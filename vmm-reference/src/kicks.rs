@@ -29,6 +29,11 @@ impl Kicks {
         }
     }
 
+    /// Announces something that is not a kick to a vCPU that halts in this process.
+    pub(crate) fn notify(&self, id: ApicId) -> KickOutcome {
+        self.scheduler.notify(id)
+    }
+
     /// Kicks one vCPU for the guest of another, whose thread this is and which
     /// gives way to it: KVM follows a kick with a directed yield, for the woken
     /// vCPU holds the lock by now and the kicker only thinks.

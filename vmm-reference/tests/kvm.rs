@@ -133,7 +133,7 @@ fn vcpu(host: &KvmHost, program: &LockProgram) -> (KvmVcpu, Arc<memory::GuestMem
 
 /// Runs the guest to its doorbell.
 fn call(vcpu: &mut KvmVcpu) -> RawHypercall {
-    match vcpu.run(&Bus::default()) {
+    match vcpu.run(&Bus::default(), &mut ()) {
         Ok(Exit::Hypercall(call)) => call,
         other => panic!("the doorbell, not {other:?}"),
     }
@@ -177,7 +177,7 @@ fn the_doorbell_brings_the_registers_and_takes_the_result() {
     vcpu.set_result(u64::MAX);
     memory::write_word(&memory, PARAM_PAGE + param::STOP, 1).expect("parameter page");
     assert_eq!(
-        vcpu.run(&Bus::default()).expect("run"),
+        vcpu.run(&Bus::default(), &mut ()).expect("run"),
         Exit::Bus(BusEvent::Exit(0))
     );
     let page = result_page(0);
@@ -201,7 +201,7 @@ fn a_guest_without_the_feature_gives_up() {
     let guest = cpuid::for_vcpu(&host.cpuid, &offered, 0).expect("CPUID");
     vcpu.set_cpuid(&guest).expect("the vCPU has not run yet");
     assert_eq!(
-        vcpu.run(&Bus::default()).expect("run"),
+        vcpu.run(&Bus::default(), &mut ()).expect("run"),
         Exit::Bus(BusEvent::Exit(1))
     );
 }
@@ -217,7 +217,7 @@ fn rubbish_code_ends() {
     memory
         .write_slice(&[0x0f, 0x0b], GuestAddress(CODE))
         .expect("code");
-    match vcpu.run(&Bus::default()) {
+    match vcpu.run(&Bus::default(), &mut ()) {
         Ok(Exit::Shutdown) => {}
         Err(e) => assert!(e.to_string().contains("0x10000"), "{e}"),
         Ok(other) => panic!("{other:?}"),

@@ -133,9 +133,6 @@ fn files_that_are_no_kernel_are_named() {
     short[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
     short[0x202..0x206].copy_from_slice(b"HdrS");
     refused(&dir.file("short", &short), &[], "short: ");
-    // A vmlinux of which nothing is wrong, for who has no interrupts.
-    let elf = dir.file("elf", &guests::vmlinux());
-    refused(&elf, &["--halt", "userspace"], "Linux needs interrupts");
     let image = flat(&guests::spin());
     let good = dir.file("good", &image);
     // Of a multiboot image: cut in its header, and larger than memory.
@@ -171,7 +168,6 @@ fn files_that_are_no_kernel_are_named() {
     refused(&good, &["--initrd", "/"], "not a regular file");
     refused(&good, &["--cmdline", &"x".repeat(70_000)], "70000 bytes");
     refused(&good, &["--cpus", "5000"], "--cpus 5000");
-    refused(&good, &["--cpus", "2", "--halt", "userspace"], "one vCPU");
     let mut command = run_unsized(&good);
     refuses(command.args(["--memory", "1000T"]), "this host has");
 }

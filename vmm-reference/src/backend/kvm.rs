@@ -17,7 +17,7 @@ use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
 use super::backend_error::{BackendError, ioctl};
-use super::exit::{Exit, VcpuBackend};
+use super::exit::{Exit, Interruptible, PrivateIo, VcpuBackend};
 use super::exit_request::ExitRequest;
 use super::registers::Registers;
 use super::{x86, xen};
@@ -102,6 +102,20 @@ impl KvmVcpu {
         &self.fd
     }
 
+    /// The vCPU's ioctls and `kvm_run`.
+    pub(super) fn fd_mut(&mut self) -> &mut VcpuFd {
+        &mut self.fd
+    }
+
+    /// Has KVM finish the instruction that the last exit was for, so that what is
+    /// set afterwards stays.
+    pub(super) fn complete(&mut self) {
+        self.exit_request.set();
+        // It can but return EINTR: the request is there.
+        let _ = self.fd.run();
+        self.exit_request.take();
+    }
+
     /// Sets the CPUID that the guest sees.
     pub fn set_cpuid(&self, cpuid: &CpuId) -> Result<(), BackendError> {
         self.fd.set_cpuid2(cpuid).map_err(ioctl("KVM_SET_CPUID2"))
@@ -166,7 +180,7 @@ impl KvmVcpu {
 }
 
 impl VcpuBackend for KvmVcpu {
-    fn run(&mut self, bus: &Bus) -> Result<Exit, BackendError> {
+    fn run(&mut self, bus: &Bus, own: &mut dyn PrivateIo) -> Result<Exit, BackendError> {
         let unexpected = match self.fd.run() {
             Ok(VcpuExit::Hlt) => return Ok(Exit::Halt),
             Ok(VcpuExit::IoOut(port, data)) => {
@@ -185,14 +199,36 @@ impl VcpuBackend for KvmVcpu {
                 return Ok(Exit::Interrupted);
             }
             Ok(VcpuExit::MmioRead(gpa, data)) => {
-                bus.mmio_read(gpa, data);
+                if !own.mmio_read(gpa, data) {
+                    bus.mmio_read(gpa, data);
+                }
                 return Ok(Exit::Interrupted);
             }
             Ok(VcpuExit::MmioWrite(gpa, data)) => {
-                bus.mmio_write(gpa, data);
+                if !own.mmio_write(gpa, data) {
+                    bus.mmio_write(gpa, data);
+                }
                 return Ok(Exit::Interrupted);
             }
-            Ok(VcpuExit::Intr) => return Ok(Exit::Interrupted),
+            Ok(VcpuExit::X86Rdmsr(exit)) => {
+                let value = own.msr_read(exit.index);
+                *exit.data = value.unwrap_or(0);
+                *exit.error = u8::from(value.is_none());
+                return Ok(Exit::Interrupted);
+            }
+            Ok(VcpuExit::X86Wrmsr(exit)) => {
+                let (index, value) = (exit.index, exit.data);
+                let taken = own.msr_write(index, value);
+                *exit.error = u8::from(!taken);
+                if taken && index == x86::IA32_APIC_BASE {
+                    self.set_apic_base(value)?;
+                }
+                return Ok(Exit::Interrupted);
+            }
+            // Interrupts and CR8 are looked at before each run anyway.
+            Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr) => {
+                return Ok(Exit::Interrupted);
+            }
             Ok(VcpuExit::Shutdown) => return Ok(Exit::Shutdown),
             Ok(VcpuExit::Hypercall(exit)) => {
                 let longmode = u64::from(exit.longmode);
@@ -227,6 +263,10 @@ impl VcpuBackend for KvmVcpu {
                 rip: self.rip(),
             },
         })
+    }
+
+    fn interruptible(&mut self) -> Option<&mut dyn Interruptible> {
+        Some(self)
     }
 
     fn set_result(&mut self, rax: u64) {

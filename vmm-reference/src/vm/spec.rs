@@ -38,6 +38,9 @@ pub struct VmSpec {
     pub map_gpa_range: bool,
     /// The hardware around the vCPUs.
     pub platform: Platform,
+    /// The guest may switch its local APIC to x2APIC mode, where that is this
+    /// process's.
+    pub x2apic: bool,
 }
 
 impl VmSpec {
@@ -52,12 +55,18 @@ impl VmSpec {
             enforce_features: true,
             map_gpa_range: false,
             platform: Platform::Bare,
+            x2apic: true,
         }
     }
 
     /// KVM's interrupt controllers are there.
     pub(super) fn kvm_irqchip(&self) -> bool {
         self.halt_kick.halt == HaltMode::Kernel
+    }
+
+    /// This process's interrupt controllers are there: a PC has some.
+    pub(super) fn own_irqchip(&self) -> bool {
+        !self.kvm_irqchip() && matches!(self.platform, Platform::Pc(_))
     }
 
     fn support(&self) -> VmmSupport {

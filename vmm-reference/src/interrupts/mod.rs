@@ -1,0 +1,16 @@
+//! Interrupts of a VM whose interrupt controllers are this process's: the models
+//! of [`irqchip::userspace`](crate::irqchip::userspace), connected.
+//!
+//! - [`Controllers`]: what the vCPUs share, the bus between APICs and the I/O
+//!   APIC, and how a vCPU is told;
+//! - [`VcpuApic`]: a vCPU's local APIC, on its thread;
+//! - `line`: COM1's interrupt; `timer`: the local APIC's timer while its vCPU runs.
+
+mod apic;
+mod controllers;
+mod line;
+mod timer;
+
+pub use apic::{Readiness, VcpuApic, WhileHalted};
+pub use controllers::Controllers;
+pub use line::IoApicLine;
