@@ -23,6 +23,7 @@ use super::registers::Registers;
 use super::{x86, xen};
 use crate::devices::Bus;
 use crate::memory::GuestMemory;
+use crate::stats::{Event, VcpuCounts};
 
 /// Gives all of `memory` to the VM.
 pub fn map_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), BackendError> {
@@ -47,6 +48,21 @@ pub fn map_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), BackendError> {
     Ok(())
 }
 
+/// What an exit is counted as.
+fn event(ran: &Result<VcpuExit<'_>, vmm_sys_util::errno::Error>) -> Event {
+    match ran {
+        Ok(VcpuExit::Hlt) => Event::ExitHlt,
+        Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => Event::ExitPio,
+        Ok(VcpuExit::MmioRead(..) | VcpuExit::MmioWrite(..)) => Event::ExitMmio,
+        Ok(VcpuExit::X86Rdmsr(_) | VcpuExit::X86Wrmsr(_)) => Event::ExitMsr,
+        Ok(VcpuExit::IrqWindowOpen) => Event::ExitWindow,
+        Ok(VcpuExit::Hypercall(_)) => Event::ExitHypercall,
+        Ok(VcpuExit::Unsupported(reason)) if xen::is_exit(*reason) => Event::ExitHypercall,
+        Ok(VcpuExit::Intr) | Err(_) => Event::ExitSignal,
+        Ok(_) => Event::ExitOther,
+    }
+}
+
 /// Where the answer to a hypercall goes, by its transport.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
@@ -67,6 +83,7 @@ pub struct KvmVcpu {
     /// Where the answer to the hypercall goes that the last exit was.
     answer: Answer,
     exit_request: Arc<ExitRequest>,
+    counts: Arc<VcpuCounts>,
     // Keeps the mapping that KVM uses alive.
     _memory: Arc<GuestMemory>,
 }
@@ -86,6 +103,7 @@ impl KvmVcpu {
             fd,
             doorbell: false,
             answer: Answer::Rax,
+            counts: Arc::default(),
             _memory: memory,
         })
     }
@@ -114,6 +132,11 @@ impl KvmVcpu {
         // It can but return EINTR: the request is there.
         let _ = self.fd.run();
         self.exit_request.take();
+    }
+
+    /// Its exits, counted.
+    pub fn counts(&self) -> &Arc<VcpuCounts> {
+        &self.counts
     }
 
     /// Sets the CPUID that the guest sees.
@@ -181,7 +204,9 @@ impl KvmVcpu {
 
 impl VcpuBackend for KvmVcpu {
     fn run(&mut self, bus: &Bus, own: &mut dyn PrivateIo) -> Result<Exit, BackendError> {
-        let unexpected = match self.fd.run() {
+        let ran = self.fd.run();
+        self.counts.count(event(&ran));
+        let unexpected = match ran {
             Ok(VcpuExit::Hlt) => return Ok(Exit::Halt),
             Ok(VcpuExit::IoOut(port, data)) => {
                 if self.doorbell

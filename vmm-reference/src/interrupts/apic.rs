@@ -9,7 +9,8 @@ use super::controllers::Controllers;
 use super::timer::{RunTimer, now};
 use crate::backend::x86::IA32_APIC_BASE;
 use crate::backend::{BackendError, Interruptible, PrivateIo};
-use crate::irqchip::userspace::{Effect, Features, Lapic};
+use crate::irqchip::userspace::{Effect, Features, Lapic, Register};
+use crate::stats::{Event, VcpuCounts};
 
 /// Where the I/O APIC's page is, and its size.
 const IO_APIC: u64 = 0xfec0_0000;
@@ -21,6 +22,7 @@ pub struct VcpuApic {
     lapic: Lapic,
     controllers: Arc<Controllers>,
     timer: RunTimer,
+    counts: Arc<VcpuCounts>,
 }
 
 /// What a vCPU that is about to run the guest has to do.
@@ -47,11 +49,17 @@ pub enum WhileHalted {
 
 impl VcpuApic {
     /// The local APIC with this ID. None if there is none.
-    pub fn new(controllers: Arc<Controllers>, id: ApicId, features: Features) -> Option<Self> {
+    pub fn new(
+        controllers: Arc<Controllers>,
+        id: ApicId,
+        features: Features,
+        counts: Arc<VcpuCounts>,
+    ) -> Option<Self> {
         Some(Self {
             lapic: controllers.lapic(id, features)?,
             controllers,
             timer: RunTimer::default(),
+            counts,
         })
     }
 
@@ -86,6 +94,7 @@ impl VcpuApic {
         }
         if work.nmi {
             vcpu.nmi()?;
+            self.counts.count(Event::Nmi);
         }
         if let Some(vector) = work.interrupt
             && vcpu.accepts_interrupt()
@@ -93,6 +102,7 @@ impl VcpuApic {
             // Acknowledged exactly here: from now on it is KVM's.
             self.lapic.acknowledge(vector);
             vcpu.interrupt(vector)?;
+            self.counts.count(Event::Interrupt);
         }
         vcpu.want_window(self.lapic.deliverable().is_some());
         vcpu.set_cr8(self.lapic.cr8());
@@ -130,6 +140,7 @@ impl VcpuApic {
         }
         if work.nmi {
             vcpu.nmi()?;
+            self.counts.count(Event::Nmi);
             return Ok(WhileHalted::Wake);
         }
         // With interrupts off neither a vector nor the timer ends a halt.
@@ -143,6 +154,15 @@ impl VcpuApic {
         Ok(WhileHalted::Sleep(deadline.map(|at| {
             Instant::now() + Duration::from_nanos(at.saturating_sub(now))
         })))
+    }
+
+    fn count(&self, written: Option<Register>) {
+        match written {
+            Some(Register::Eoi) => self.counts.count(Event::ApicEoi),
+            Some(Register::Icr) => self.counts.count(Event::ApicIpi),
+            Some(Register::InitialCount) => self.counts.count(Event::ApicTimer),
+            None => {}
+        }
     }
 
     fn carry_out(&self, effect: Option<Effect>) {
@@ -177,6 +197,7 @@ impl PrivateIo for VcpuApic {
 
     fn mmio_write(&mut self, gpa: u64, data: &[u8]) -> bool {
         if let Some(offset) = self.in_page(gpa) {
+            self.count(Register::at(offset));
             let effect = self.lapic.write_page(offset, data, now());
             self.carry_out(effect);
         } else if let Some(offset) = within(gpa, IO_APIC) {
@@ -198,6 +219,7 @@ impl PrivateIo for VcpuApic {
         if index == IA32_APIC_BASE {
             return self.lapic.write_base(value, now()).is_ok();
         }
+        self.count(Register::of_msr(index));
         match self.lapic.write_msr(index, value, now()) {
             Ok(effect) => {
                 self.carry_out(effect);

@@ -161,6 +161,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     waited?;
     if config.stats {
         stderr::raw(&operator.kvm_stats()?.text());
+        stderr::raw(&operator.vmm_stats().text());
     }
     verdict(&ended)
 }

@@ -28,7 +28,7 @@ use crate::irqchip::KernelSignals;
 use crate::irqchip::userspace::Features;
 use crate::kicks::Kicks;
 use crate::memory::GuestMemory;
-use crate::stats::VcpuStats;
+use crate::stats::{VcpuCounts, VcpuStats, VmmStats};
 use crate::threads::VcpuThreads;
 use crate::transport::Transport;
 use crate::vcpu::Vcpu;
@@ -65,6 +65,8 @@ pub struct VmParts {
     pub com1: Option<Com1>,
     /// KVM's statistics of its vCPUs. None without KVM.
     pub stats: Option<VcpuStats>,
+    /// What this process counts of its vCPUs.
+    pub vmm_stats: VmmStats,
     /// Ticks of the guest's clock a second: of the TSC, or of the hosted
     /// backend's nanoseconds.
     pub clock_hz: u64,
@@ -79,6 +81,7 @@ struct Backends<B> {
     signals: Option<KernelSignals>,
     com1: Option<Com1>,
     stats: Option<VcpuStats>,
+    counts: Vec<Arc<VcpuCounts>>,
     clock_hz: u64,
     physical_address_bits: u8,
 }
@@ -187,6 +190,7 @@ fn on_kvm(
         signals: vm.signals()?,
         com1,
         stats: Some(stats),
+        counts: vcpus.iter().map(|vcpu| Arc::clone(vcpu.counts())).collect(),
         clock_hz: vcpus.first().and_then(KvmVcpu::tsc_hz).unwrap_or(NANOS),
         physical_address_bits: cpuid::physical_address_bits(&host.cpuid),
         vcpus,
@@ -204,6 +208,7 @@ fn hosted(spec: &VmSpec, guest: &dyn GuestImage) -> Result<Backends<HostedVcpu>,
         signals: None,
         com1: None,
         stats: None,
+        counts: Vec::new(),
         clock_hz: NANOS,
         physical_address_bits: 0,
     })
@@ -225,6 +230,7 @@ fn assemble<B: VcpuBackend>(
         .policy
         .scheduler(spec.halt_kick.halt, &apic_ids, &threads)
         .map_err(VmError::Scheduler)?;
+    let scheduler = Arc::new(scheduler);
     let kicks = Kicks::new(scheduler.kicker(), backends.signals);
     let mut com1 = backends.com1;
     let mut controllers = None;
@@ -245,17 +251,21 @@ fn assemble<B: VcpuBackend>(
         false => Enforcement::NotEnforced,
     };
     let bus = Arc::new(com1.clone().map_or_else(Bus::default, Bus::pc));
+    let mut counts = backends.counts.iter();
     let vcpu = |(backend, parker): (B, VcpuParker)| {
         let (calls, bus) = (calls.clone(), Arc::clone(&bus));
         let apic = controllers
             .as_ref()
-            .and_then(|shared| VcpuApic::new(Arc::clone(shared), parker.apic_id(), features));
+            .zip(counts.next().cloned())
+            .and_then(|(shared, counts)| {
+                VcpuApic::new(Arc::clone(shared), parker.apic_id(), features, counts)
+            });
         Vcpu::new(backend, parker, calls, enforcement, bus).with_apic(apic)
     };
     let vcpus = backends.vcpus.into_iter().zip(parkers).map(vcpu).collect();
     Ok(Vm {
         vcpus: wrap(vcpus),
-        scheduler: Arc::new(scheduler),
+        scheduler: Arc::clone(&scheduler),
         threads,
         parts: VmParts {
             memory: Arc::clone(guest.memory()),
@@ -265,6 +275,7 @@ fn assemble<B: VcpuBackend>(
             bus,
             com1,
             stats: backends.stats,
+            vmm_stats: VmmStats::new(backends.counts, Arc::clone(&scheduler)),
             clock_hz: backends.clock_hz,
         },
     })

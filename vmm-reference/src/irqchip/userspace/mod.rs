@@ -62,7 +62,7 @@ pub use inbox::Inbox;
 pub use ioapic::{IoApic, PINS};
 pub use lapic::{
     Effect, Features, GeneralProtection, InvalidState, Lapic, LapicState, MIN_PERIOD_NS, Mode,
-    TIMER_HZ, Work,
+    Register, TIMER_HZ, Work,
 };
 pub use message::{Delivery, Destination, Message};
 pub use vectors::Vectors;

@@ -11,6 +11,7 @@ mod timer;
 use std::sync::Arc;
 
 pub use base::Mode;
+pub use registers::Register;
 pub use state::{InvalidState, LapicState};
 pub use timer::{MIN_PERIOD_NS, TIMER_HZ};
 

@@ -37,6 +37,38 @@ pub(super) const MSR_COUNT: u32 = 0x100;
 /// A register each 16 bytes.
 pub(super) const STRIDE: u64 = 16;
 
+/// Registers that a caller may want to tell apart: those that are written often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Register {
+    /// End of interrupt.
+    Eoi,
+    /// Interrupt command, the half that sends.
+    Icr,
+    /// The timer's initial count.
+    InitialCount,
+}
+
+impl Register {
+    /// At this offset of the page.
+    pub fn at(offset: u64) -> Option<Self> {
+        u32::try_from(offset / STRIDE).ok().and_then(Self::of)
+    }
+
+    /// Of this MSR.
+    pub fn of_msr(index: u32) -> Option<Self> {
+        index.checked_sub(MSR_BASE).and_then(Self::of)
+    }
+
+    fn of(register: u32) -> Option<Self> {
+        match register {
+            EOI => Some(Self::Eoi),
+            ICR => Some(Self::Icr),
+            INITIAL_COUNT => Some(Self::InitialCount),
+            _ => None,
+        }
+    }
+}
+
 /// Spurious interrupt vector register.
 pub(super) mod svr {
     /// Vector of a spurious interrupt; as of reset.
