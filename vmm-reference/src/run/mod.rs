@@ -19,7 +19,6 @@ use crate::devices::output::Output;
 use crate::devices::serial::Com1;
 use crate::halt_mode::HaltMode;
 use crate::host::{HostError, KvmHost};
-use crate::policy::Policy;
 use crate::stats::StatsError;
 use crate::terminal::RawMode;
 use crate::vcpu::Ended;
@@ -122,7 +121,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let spec = VmSpec {
         vcpus: config.cpus,
         halt_kick: config.halt_kick(image.format(), xen::offered(&host.kvm)),
-        policy: Policy::default(),
+        policy: config.policy(),
         pv: config.pv,
         enforce_features: true,
         map_gpa_range: false,
