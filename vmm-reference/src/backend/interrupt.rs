@@ -6,6 +6,7 @@
 
 #![expect(unsafe_code, reason = "an ioctl that kvm-ioctls does not wrap")]
 
+use cpuid_features::msr::PV_EOI_EN;
 use kvm_bindings::{
     KVM_CAP_X86_USER_SPACE_MSR, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW, Msrs,
     kvm_dtable, kvm_enable_cap, kvm_interrupt, kvm_msr_entry, kvm_regs, kvm_segment,
@@ -52,7 +53,14 @@ pub fn exit_on_apic_msrs(vm: &VmFd) -> Result<(), BackendError> {
         msr_count: 1,
         bitmap: &[0],
     };
-    vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &[writes_of_base])
+    // KVM takes values for it and never acts on them.
+    let pv_eoi = MsrFilterRange {
+        flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
+        base: PV_EOI_EN.index,
+        msr_count: 1,
+        bitmap: &[0],
+    };
+    vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &[writes_of_base, pv_eoi])
         .map_err(ioctl("KVM_X86_SET_MSR_FILTER"))
 }
 

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use pv_lock_host::ApicId;
 
 use super::controllers::Controllers;
+use super::pv_eoi::{self, PvEoi};
 use super::timer::{RunTimer, now};
 use crate::backend::x86::IA32_APIC_BASE;
 use crate::backend::{BackendError, Interruptible, PrivateIo};
 use crate::irqchip::userspace::{Effect, Features, Lapic, Register};
+use crate::memory::GuestMemory;
 use crate::stats::{Event, VcpuCounts};
 
 /// Where the I/O APIC's page is, and its size.
@@ -22,6 +24,8 @@ pub struct VcpuApic {
     lapic: Lapic,
     controllers: Arc<Controllers>,
     timer: RunTimer,
+    /// There if the guest was offered it.
+    pv_eoi: Option<PvEoi>,
     counts: Arc<VcpuCounts>,
 }
 
@@ -59,8 +63,26 @@ impl VcpuApic {
             lapic: controllers.lapic(id, features)?,
             controllers,
             timer: RunTimer::default(),
+            pv_eoi: None,
             counts,
         })
+    }
+
+    /// Which serves PV_EOI, by this memory.
+    #[must_use]
+    pub fn with_pv_eoi(mut self, memory: Arc<GuestMemory>) -> Self {
+        self.pv_eoi = Some(PvEoi::new(memory));
+        self
+    }
+
+    /// First of all after an exit, before anything looks at priorities: the guest
+    /// may have ended the interrupt in service.
+    fn settle(&mut self) {
+        if self.pv_eoi.as_mut().is_some_and(PvEoi::take_back) {
+            self.counts.count(Event::DeferredEoi);
+            let effect = self.lapic.eoi();
+            self.carry_out(effect);
+        }
     }
 
     /// It waits for a SIPI: nothing else starts its vCPU.
@@ -74,6 +96,7 @@ impl VcpuApic {
     /// # Errors
     /// KVM refused something.
     pub fn before_run(&mut self, vcpu: &mut dyn Interruptible) -> Result<Readiness, BackendError> {
+        self.settle();
         // The guest may have written CR8, which has but a part of the TPR.
         let cr8 = vcpu.cr8();
         if cr8 != self.lapic.cr8() {
@@ -84,7 +107,7 @@ impl VcpuApic {
             return Ok(Readiness::Reset);
         }
         if work.init {
-            vcpu.init()?;
+            self.reset(vcpu)?;
         }
         if let Some(page) = work.sipi {
             vcpu.startup(page)?;
@@ -107,6 +130,9 @@ impl VcpuApic {
         vcpu.want_window(self.lapic.deliverable().is_some());
         vcpu.set_cr8(self.lapic.cr8());
         self.timer.arm(self.lapic.deadline());
+        if let Some(pv_eoi) = &mut self.pv_eoi {
+            pv_eoi.give(&self.lapic);
+        }
         Ok(Readiness::Run)
     }
 
@@ -119,6 +145,7 @@ impl VcpuApic {
         &mut self,
         vcpu: &mut dyn Interruptible,
     ) -> Result<WhileHalted, BackendError> {
+        self.settle();
         let cr8 = vcpu.cr8();
         if !self.lapic.waits_for_sipi() && cr8 != self.lapic.cr8() {
             self.lapic.set_cr8(cr8);
@@ -129,7 +156,7 @@ impl VcpuApic {
             return Ok(WhileHalted::Reset);
         }
         if work.init {
-            vcpu.init()?;
+            self.reset(vcpu)?;
         }
         if let Some(page) = work.sipi {
             vcpu.startup(page)?;
@@ -154,6 +181,14 @@ impl VcpuApic {
         Ok(WhileHalted::Sleep(deadline.map(|at| {
             Instant::now() + Duration::from_nanos(at.saturating_sub(now))
         })))
+    }
+
+    /// INIT, of which the local APIC has done its part.
+    fn reset(&mut self, vcpu: &mut dyn Interruptible) -> Result<(), BackendError> {
+        if let Some(pv_eoi) = &mut self.pv_eoi {
+            pv_eoi.reset();
+        }
+        vcpu.init()
     }
 
     fn count(&self, written: Option<Register>) {
@@ -185,6 +220,7 @@ fn within(gpa: u64, page: u64) -> Option<u64> {
 
 impl PrivateIo for VcpuApic {
     fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) -> bool {
+        self.settle();
         if let Some(offset) = self.in_page(gpa) {
             self.lapic.read_page(offset, data, now());
         } else if let Some(offset) = within(gpa, IO_APIC) {
@@ -196,6 +232,7 @@ impl PrivateIo for VcpuApic {
     }
 
     fn mmio_write(&mut self, gpa: u64, data: &[u8]) -> bool {
+        self.settle();
         if let Some(offset) = self.in_page(gpa) {
             self.count(Register::at(offset));
             let effect = self.lapic.write_page(offset, data, now());
@@ -212,10 +249,18 @@ impl PrivateIo for VcpuApic {
     }
 
     fn msr_read(&mut self, index: u32) -> Option<u64> {
+        self.settle();
+        if index == pv_eoi::MSR {
+            return self.pv_eoi.as_ref().map(PvEoi::read);
+        }
         self.lapic.read_msr(index, now()).ok()
     }
 
     fn msr_write(&mut self, index: u32, value: u64) -> bool {
+        self.settle();
+        if index == pv_eoi::MSR {
+            return self.pv_eoi.as_mut().is_some_and(|pv| pv.write(value));
+        }
         if index == IA32_APIC_BASE {
             return self.lapic.write_base(value, now()).is_ok();
         }

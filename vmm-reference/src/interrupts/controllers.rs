@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use hypercall_abi::Ipi;
 use pv_lock_host::{ApicId, KickOutcome};
 
 use crate::irqchip::userspace::{ApicBus, DuplicateId, Features, IoApic, Lapic, Message, Signal};
@@ -52,6 +53,16 @@ impl Controllers {
         for signal in signals {
             self.tell(signal, from);
         }
+    }
+
+    /// Sends a `KVM_HC_SEND_IPI` of the vCPU with this APIC ID; its result.
+    pub(crate) fn send_pv(&self, ipi: &Ipi, from: u32) -> usize {
+        let mut signals = Vec::new();
+        let sent = self.bus.send_pv(ipi, &mut signals);
+        for signal in signals {
+            self.tell(signal, Some(from));
+        }
+        sent
     }
 
     fn tell(&self, signal: Signal, from: Option<u32>) {

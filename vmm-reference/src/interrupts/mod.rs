@@ -4,11 +4,13 @@
 //! - [`Controllers`]: what the vCPUs share, the bus between APICs and the I/O
 //!   APIC, and how a vCPU is told;
 //! - [`VcpuApic`]: a vCPU's local APIC, on its thread;
-//! - `line`: COM1's interrupt; `timer`: the local APIC's timer while its vCPU runs.
+//! - `line`: COM1's interrupt; `timer`: the local APIC's timer while its vCPU runs;
+//!   `pv_eoi`: the paravirtual end of an interrupt.
 
 mod apic;
 mod controllers;
 mod line;
+mod pv_eoi;
 mod timer;
 
 pub use apic::{Readiness, VcpuApic, WhileHalted};

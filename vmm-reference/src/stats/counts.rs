@@ -47,8 +47,6 @@ events! {
     ApicTimer "apic_timer"
     /// The guest's EOI was a write to memory (PV_EOI).
     DeferredEoi "apic_eoi_deferred"
-    /// The guest sent interrupts by KVM_HC_SEND_IPI.
-    PvIpi "pv_send_ipi"
     /// A vector was delivered.
     Interrupt "interrupts"
     /// An NMI was delivered.

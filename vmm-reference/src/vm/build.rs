@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cpuid_features::Negotiated;
+use cpuid_features::{KvmFeatures, Negotiated};
 use hypercall_abi::Enforcement;
 use kvm_ioctls::Cap;
 use pv_lock_host::{ApicId, HaltScheduler, VcpuParker};
@@ -245,7 +245,9 @@ fn assemble<B: VcpuBackend>(
         x2apic: spec.x2apic,
         physical_address_bits: backends.physical_address_bits,
     };
-    let calls = Calls::new(kicks.clone(), &apic_ids).with_map_gpa_range(spec.map_gpa_range);
+    let calls = Calls::new(kicks.clone(), &apic_ids)
+        .with_map_gpa_range(spec.map_gpa_range)
+        .with_controllers(controllers.clone());
     let enforcement = match spec.enforce_features {
         true => Enforcement::Enforced(negotiated.features),
         false => Enforcement::NotEnforced,
@@ -259,7 +261,13 @@ fn assemble<B: VcpuBackend>(
             .zip(counts.next().cloned())
             .and_then(|(shared, counts)| {
                 VcpuApic::new(Arc::clone(shared), parker.apic_id(), features, counts)
-            });
+            })
+            .map(
+                |apic| match negotiated.features.contains(KvmFeatures::PV_EOI) {
+                    true => apic.with_pv_eoi(Arc::clone(guest.memory())),
+                    false => apic,
+                },
+            );
         Vcpu::new(backend, parker, calls, enforcement, bus).with_apic(apic)
     };
     let vcpus = backends.vcpus.into_iter().zip(parkers).map(vcpu).collect();

@@ -70,9 +70,16 @@ impl VmSpec {
     }
 
     fn support(&self) -> VmmSupport {
+        let mut support = cpuid::support(self.halt_kick, self.vcpus);
+        if self.own_irqchip() {
+            support.implements |= KvmFeatures::PV_EOI;
+            support
+                .implements
+                .set(KvmFeatures::PV_SEND_IPI, self.halt_kick.kicks_come_here());
+        }
         VmmSupport {
             exit_hypercall: self.map_gpa_range,
-            ..cpuid::support(self.halt_kick, self.vcpus)
+            ..support
         }
     }
 
