@@ -14,7 +14,7 @@ use cpuid_features::Selection;
 use hypercall_abi::{Enforcement, HypercallHandler, RawHypercall, dispatch};
 use vmm_reference::backend::kvm::KvmVcpu;
 use vmm_reference::backend::{Exit, VcpuBackend as _};
-use vmm_reference::cpuid;
+use vmm_reference::cpuid::{self, ApicFeatures};
 use vmm_reference::demo::cell::{Cell, calibrate};
 use vmm_reference::demo::lock_vm::{LockResults, LockVm};
 use vmm_reference::demo::{Backend, BackendKind, Mode, Workload};
@@ -198,12 +198,28 @@ fn a_guest_without_the_feature_gives_up() {
     let offered = without
         .negotiate(Some(&host))
         .expect("a bit can be left out");
-    let guest = cpuid::for_vcpu(&host.cpuid, &offered, 0).expect("CPUID");
+    let guest = cpuid::for_vcpu(&host.cpuid, &offered, 0, ApicFeatures::None).expect("CPUID");
     vcpu.set_cpuid(&guest).expect("the vCPU has not run yet");
     assert_eq!(
         vcpu.run(&Bus::default(), &mut ()).expect("run"),
         Exit::Bus(BusEvent::Exit(1))
     );
+}
+
+/// What is not there is not shown: CPUID.1, EDX bit 9 and ECX bits 21 and 24 as
+/// KVM keeps them, and IA32_APIC_BASE bit 11.
+#[test]
+fn without_interrupt_controllers_the_guest_sees_no_apic() {
+    let Some(host) = host() else { return };
+    let (vcpu, _memory) = vcpu(&host, &PROGRAM);
+    let kept = vcpu.cpuid().expect("KVM has a CPUID of it");
+    let leaf = kept.as_slice().iter().find(|entry| entry.function == 1);
+    let leaf = leaf.expect("the basic leaf");
+    assert_eq!(leaf.edx >> 9 & 1, 0, "APIC");
+    assert_eq!(leaf.ecx >> 21 & 1, 0, "x2APIC");
+    assert_eq!(leaf.ecx >> 24 & 1, 0, "TSC-deadline");
+    let sregs = vcpu.fd().get_sregs().expect("KVM_GET_SREGS");
+    assert_eq!(sregs.apic_base >> 11 & 1, 0);
 }
 
 /// An instruction that KVM can't run, or a triple fault: an error or an end,

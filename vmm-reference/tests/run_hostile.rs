@@ -91,6 +91,17 @@ fn a_halt_for_ever_with_interrupts_off_ends_by_a_signal() {
     }
 }
 
+/// A flood of its own interrupts and a timer of no period cost no memory either,
+/// and the VM is stopped as any other.
+#[test]
+fn noise_in_the_apics_ends_by_a_signal() {
+    if kvm() {
+        let (rss, status) = survive("noise", &guests::apic_noise(), &["--halt", "userspace"], 2);
+        assert_eq!(status, Some(0));
+        assert!(rss < 16 << 10, "{rss} KiB resident");
+    }
+}
+
 #[test]
 fn kicks_without_end_end_by_a_signal() {
     if kvm() {

@@ -32,6 +32,8 @@ pub enum ApicFeatures {
         /// It has.
         tsc_deadline: bool,
     },
+    /// Nobody's: the guest has none, and runs with interrupts off.
+    None,
     /// This process's.
     Userspace {
         /// It has an x2APIC mode.
@@ -46,6 +48,12 @@ impl ApicFeatures {
                 Self::Kernel { tsc_deadline } => {
                     if tsc_deadline && entry.function == LEAF_BASIC {
                         entry.ecx |= TSC_DEADLINE;
+                    }
+                }
+                Self::None => {
+                    if entry.function == LEAF_BASIC {
+                        entry.edx &= !APIC;
+                        entry.ecx &= !(TSC_DEADLINE | X2APIC);
                     }
                 }
                 Self::Userspace { x2apic } => userspace(entry, x2apic),
@@ -113,6 +121,15 @@ mod tests {
         assert_eq!(leaf[0].ecx, 0);
         ApicFeatures::Kernel { tsc_deadline: true }.describe(&mut leaf);
         assert_eq!(leaf[0].ecx, 1 << 24);
+    }
+
+    #[test]
+    fn a_guest_without_one_is_told_so() {
+        let mut entries = [entry(1), entry(7)];
+        ApicFeatures::None.describe(&mut entries);
+        assert_eq!(entries[0].edx, !(1 << 9));
+        assert_eq!(entries[0].ecx, !(1 << 24 | 1 << 21));
+        assert_eq!(entries[1].edx, u32::MAX);
     }
 
     #[test]

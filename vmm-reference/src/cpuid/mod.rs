@@ -83,9 +83,15 @@ pub fn offer(
     negotiate(host, support, want).map_err(CpuidError::Negotiate)
 }
 
-/// The CPUID of the vCPU with `apic_id`.
-pub fn for_vcpu(host: &CpuId, offered: &Negotiated, apic_id: u32) -> Result<CpuId, CpuidError> {
+/// The CPUID of the vCPU with `apic_id`, of a guest with this local APIC.
+pub fn for_vcpu(
+    host: &CpuId,
+    offered: &Negotiated,
+    apic_id: u32,
+    apic: ApicFeatures,
+) -> Result<CpuId, CpuidError> {
     let mut cpuid = host.clone();
+    apic.describe(cpuid.as_mut_slice());
     for entry in cpuid.as_mut_slice() {
         match entry.function {
             // EBX 31:24 is the initial APIC ID: 8 bits are all it has.

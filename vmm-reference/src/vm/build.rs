@@ -17,7 +17,7 @@ use super::{VmError, pc};
 use crate::backend::hosted::HostedVcpu;
 use crate::backend::kvm::KvmVcpu;
 use crate::backend::{GuestImage, VcpuBackend};
-use crate::cpuid;
+use crate::cpuid::{self, ApicFeatures};
 use crate::devices::Bus;
 use crate::devices::output::Output;
 use crate::devices::serial::{COM1_GSI, Com1, InterruptLine};
@@ -157,22 +157,31 @@ fn on_kvm(
         pc::interrupts(vm.fd(), &irqfd)?;
         com1 = Some(serial_port(output, Arc::new(irqfd))?);
     }
-    let apic = match (spec.kvm_irqchip(), spec.x2apic) {
-        (true, _) => cpuid::ApicFeatures::Kernel {
-            tsc_deadline: host.kvm.check_extension(Cap::TscDeadlineTimer),
-        },
-        (false, x2apic) => cpuid::ApicFeatures::Userspace { x2apic },
+    let apic = if spec.kvm_irqchip() {
+        ApicFeatures::Kernel {
+            // The embedded guests have no use for it.
+            tsc_deadline: is_pc && host.kvm.check_extension(Cap::TscDeadlineTimer),
+        }
+    } else if spec.own_irqchip() {
+        ApicFeatures::Userspace {
+            x2apic: spec.x2apic,
+        }
+    } else {
+        ApicFeatures::None
     };
     let mut vcpus = Vec::new();
     let mut stats = VcpuStats::default();
     for index in 0..spec.vcpus {
         let cpuid = match &spec.platform {
-            Platform::Bare => cpuid::for_vcpu(&host.cpuid, negotiated, index)?,
+            Platform::Bare => cpuid::for_vcpu(&host.cpuid, negotiated, index, apic)?,
             Platform::Pc(_) => {
                 cpuid::for_smp_vcpu(&host.cpuid, negotiated, index, spec.vcpus, apic)?
             }
         };
         let vcpu = vm.vcpu(index, &cpuid)?;
+        if apic == ApicFeatures::None {
+            vcpu.disable_apic()?;
+        }
         if is_pc {
             pc::memory_types(vcpu.fd())?;
             if spec.kvm_irqchip() {
