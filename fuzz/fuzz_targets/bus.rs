@@ -6,18 +6,20 @@
 
 #![no_main]
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use vmm_reference::devices::output::Output;
 use vmm_reference::devices::serial::Com1;
 use vmm_reference::devices::{Bus, BusEvent};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 static OUTPUT: LazyLock<Output> =
     LazyLock::new(|| Output::to(std::io::sink()).expect("a thread for the output"));
 
 fuzz_target!(|accesses: &[u8]| {
-    let com1 = Com1::new(OUTPUT.clone()).expect("two events");
+    let line = EventFd::new(EFD_NONBLOCK).expect("an event");
+    let com1 = Com1::new(OUTPUT.clone(), Arc::new(line)).expect("an event");
     let bus = Bus::pc(com1.clone());
     for access in accesses.chunks_exact(6) {
         let [kind, low, high, a, b, c] = *access else {

@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd as _;
 
 use libfuzzer_sys::fuzz_target;
 use rustix::fs::{MemfdFlags, memfd_create};
+use vmm_reference::boot::acpi::{Hardware, Tables};
 use vmm_reference::boot::format::Format;
 use vmm_reference::boot::{BootSource, EntryPoint, load, multiboot};
 use vmm_reference::memory::ram::RamLayout;
@@ -49,7 +50,8 @@ fuzz_target!(|image: &[u8]| {
     };
     let layout = RamLayout::new(RAM);
     let memory = layout.allocate().expect("4 MiB");
-    match load(&source, &memory, layout, &[0, 1]) {
+    let tables = Tables::new(&[0, 1], Hardware::Full);
+    match load(&source, &memory, layout, &tables) {
         Ok((entry, as_format)) => {
             assert_eq!(Ok(as_format), format);
             match entry {

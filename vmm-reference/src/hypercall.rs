@@ -1,9 +1,12 @@
 //! What this VMM does for a hypercall: a kick goes to whoever halts the vCPUs,
 //! every other call keeps the ABI's answer for "not here", -KVM_ENOSYS.
 
-use hypercall_abi::{HypercallHandler, HypercallResult, KickCpu, MapGpaRange, SchedYield};
+use std::sync::Arc;
+
+use hypercall_abi::{HypercallHandler, HypercallResult, KickCpu, MapGpaRange, SchedYield, SendIpi};
 use pv_lock_host::{ApicId, VcpuParker};
 
+use crate::interrupts::Controllers;
 use crate::kicks::Kicks;
 
 /// The hypercall handlers of one VM.
@@ -11,8 +14,10 @@ use crate::kicks::Kicks;
 pub struct Calls {
     kicks: Kicks,
     /// Destinations of a broadcast.
-    everyone: std::sync::Arc<[ApicId]>,
+    everyone: Arc<[ApicId]>,
     map_gpa_range: bool,
+    /// There if this process has the VM's interrupt controllers.
+    controllers: Option<Arc<Controllers>>,
 }
 
 impl Calls {
@@ -22,6 +27,7 @@ impl Calls {
             kicks,
             everyone: everyone.into(),
             map_gpa_range: false,
+            controllers: None,
         }
     }
 
@@ -29,6 +35,13 @@ impl Calls {
     /// share all of their memory with it anyway.
     pub fn with_map_gpa_range(mut self, served: bool) -> Self {
         self.map_gpa_range = served;
+        self
+    }
+
+    /// With KVM_HC_SEND_IPI, by these controllers.
+    #[must_use]
+    pub fn with_controllers(mut self, controllers: Option<Arc<Controllers>>) -> Self {
+        self.controllers = controllers;
         self
     }
 
@@ -63,6 +76,14 @@ impl HypercallHandler for CallsBy<'_> {
             kicks.kick_by(self.parker, ApicId(call.destination()));
         }
         Ok(0)
+    }
+
+    fn send_ipi(&mut self, call: SendIpi) -> HypercallResult {
+        let Some(controllers) = &self.calls.controllers else {
+            return Err(hypercall_abi::KvmErrno::ENOSYS);
+        };
+        let sent = controllers.send_pv(&call.check()?, self.parker.apic_id().0);
+        Ok(sent as u64)
     }
 
     fn sched_yield(&mut self, _call: SchedYield) -> HypercallResult {

@@ -29,6 +29,11 @@ impl Kicks {
         }
     }
 
+    /// Announces something that is not a kick to a vCPU that halts in this process.
+    pub(crate) fn notify(&self, id: ApicId) -> KickOutcome {
+        self.scheduler.notify(id)
+    }
+
     /// Kicks one vCPU for the guest of another, whose thread this is. What the
     /// kicker does for the woken one is a policy of the scheduler.
     pub(crate) fn kick_by(&self, parker: &mut VcpuParker, id: ApicId) {

@@ -16,6 +16,7 @@ pub mod devices;
 pub mod halt_mode;
 pub mod host;
 pub mod hypercall;
+pub mod interrupts;
 pub mod irqchip;
 pub mod kicks;
 pub mod memory;

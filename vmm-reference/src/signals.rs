@@ -1,17 +1,66 @@
 //! Three uses of signals: one makes a vCPU thread leave KVM_RUN, some ask the
 //! VMM to end, and SIGUSR1 asks for a line of statistics.
 
-use std::sync::OnceLock;
+#![expect(unsafe_code, reason = "a signal handler is given pointers")]
+
+use std::cell::Cell;
+use std::ptr::null;
+use std::sync::{Arc, OnceLock};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
+use crate::backend::ExitRequest;
+
 static STOP_REQUEST: OnceLock<EventFd> = OnceLock::new();
 static STATS_REQUEST: OnceLock<EventFd> = OnceLock::new();
 
+thread_local! {
+    /// On a vCPU's thread, by which a timer makes it leave the guest. Initialized
+    /// by a constant and without a destructor: a handler may look at it.
+    static OF_THIS_THREAD: Cell<*const ExitRequest> = const { Cell::new(null()) };
+}
+
 /// Interrupting KVM_RUN needs a handler, not an action: the system call's EINTR
-/// is the effect.
-extern "C" fn leave_guest(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+/// is the effect. Whoever sends the signal has asked the vCPU to leave before,
+/// but for a timer, which can't: that is done here.
+///
+/// Async-signal-safe: loads, and an atomic swap.
+extern "C" fn leave_guest(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel gives a handler that was installed with SA_SIGINFO a
+    // valid one.
+    let Some(info) = (unsafe { info.as_ref() }) else {
+        return;
+    };
+    if info.si_code != libc::SI_TIMER {
+        return;
+    }
+    let request = OF_THIS_THREAD.get();
+    // SAFETY: it is null, or what a `TimerTarget` of this thread keeps alive.
+    if let Some(request) = unsafe { request.as_ref() } {
+        request.set();
+    }
+}
+
+/// While it lives, timers that send this thread [`vcpu_signal`] make its vCPU
+/// leave the guest, or not enter it.
+#[derive(Debug)]
+pub struct TimerTarget(Arc<ExitRequest>);
+
+impl TimerTarget {
+    /// For the thread that calls, which is to drop it too.
+    pub fn on_this_thread(request: &Arc<ExitRequest>) -> Self {
+        let target = Self(Arc::clone(request));
+        OF_THIS_THREAD.set(Arc::as_ptr(&target.0));
+        target
+    }
+}
+
+impl Drop for TimerTarget {
+    fn drop(&mut self) {
+        OF_THIS_THREAD.set(null());
+    }
+}
 
 /// Async-signal-safe: an atomic load and a write(2).
 extern "C" fn request_stop(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {

@@ -20,6 +20,8 @@ use crate::backend::registers::Registers;
 use crate::backend::{BackendError, Exit, ExitRequest, VcpuBackend};
 use crate::devices::{Bus, BusEvent};
 use crate::hypercall::Calls;
+use crate::interrupts::{Readiness, VcpuApic, WhileHalted};
+use crate::signals::TimerTarget;
 
 /// How a vCPU ended.
 #[derive(Debug)]
@@ -93,6 +95,8 @@ pub struct Vcpu<B> {
     /// have is answered -KVM_ENOSYS, unless this is off.
     enforcement: Enforcement,
     bus: Arc<Bus>,
+    /// Its local APIC, if that is this process's.
+    apic: Option<VcpuApic>,
 }
 
 enum State {
@@ -118,7 +122,16 @@ impl<B: VcpuBackend> Vcpu<B> {
             calls,
             enforcement,
             bus,
+            apic: None,
         }
+    }
+
+    /// With this local APIC: then it waits for a SIPI, unless it is the bootstrap
+    /// processor, and its halts end by interrupts too.
+    #[must_use]
+    pub fn with_apic(mut self, apic: Option<VcpuApic>) -> Self {
+        self.apic = apic;
+        self
     }
 
     /// By which other threads make it leave the guest.
@@ -138,6 +151,7 @@ impl<B: VcpuBackend> Vcpu<B> {
 
     /// Runs the guest to its end.
     pub fn run(mut self, pauses: &dyn PauseListener) -> Ended {
+        let _timers = TimerTarget::on_this_thread(&self.exit_request);
         let mut state = State::Running;
         loop {
             state = match state {
@@ -167,7 +181,17 @@ impl<B: VcpuBackend> Vcpu<B> {
                 // Nobody interrupts one vCPU of a VM here: it goes on.
                 Err(Interruption::Interrupted) => continue,
             }
-            match self.backend.run(&self.bus) {
+            match self.deliver() {
+                Ok(Readiness::Run) => {}
+                Ok(Readiness::Wait) => return State::Halted,
+                Ok(Readiness::Reset) => return State::Finished(Ended::Reset),
+                Err(e) => return State::Finished(Ended::Failed(e, self.registers())),
+            }
+            let ran = match &mut self.apic {
+                Some(apic) => self.backend.run(&self.bus, apic),
+                None => self.backend.run(&self.bus, &mut ()),
+            };
+            match ran {
                 Ok(Exit::Hypercall(call)) => {
                     let mut handler = self.calls.by(&mut self.parker);
                     let rax = dispatch(&call, self.enforcement, &mut handler);
@@ -190,16 +214,56 @@ impl<B: VcpuBackend> Vcpu<B> {
         }
     }
 
+    /// Delivers what its local APIC has for it.
+    fn deliver(&mut self) -> Result<Readiness, BackendError> {
+        match (&mut self.apic, self.backend.interruptible()) {
+            (Some(apic), Some(vcpu)) => apic.before_run(vcpu),
+            _ => Ok(Readiness::Run),
+        }
+    }
+
     /// Halted ---- kick, event ----> Running
     fn halted(&mut self) -> State {
-        match self.parker.halt() {
-            WakeReason::Stopped => State::Finished(Ended::Stopped),
-            WakeReason::Paused => State::Paused,
-            WakeReason::Kicked | WakeReason::Event | WakeReason::TimedOut => State::Running,
-            // Interrupted, or for a reason that is not known here: it is halted
-            // still.
-            _ => State::Halted,
+        loop {
+            let until = match self.look() {
+                Ok(WhileHalted::Sleep(until)) => until,
+                Ok(WhileHalted::Wake) => return State::Running,
+                Ok(WhileHalted::Reset) => return State::Finished(Ended::Reset),
+                Err(e) => return State::Finished(Ended::Failed(e, self.registers())),
+            };
+            let reason = match until {
+                Some(until) => self.parker.halt_until(until),
+                None => self.parker.halt(),
+            };
+            match reason {
+                WakeReason::Stopped => return State::Finished(Ended::Stopped),
+                WakeReason::Paused => return State::Paused,
+                // A kick starts nobody who waits for a SIPI.
+                WakeReason::Kicked if self.waits_for_sipi() => {}
+                WakeReason::Kicked => return State::Running,
+                WakeReason::Event | WakeReason::TimedOut if self.apic.is_some() => {}
+                WakeReason::Event | WakeReason::TimedOut => return State::Running,
+                // Interrupted, or for a reason that is not known here: it is halted
+                // still.
+                _ => {}
+            }
         }
+    }
+
+    /// Whether its local APIC has something that ends a halt.
+    fn look(&mut self) -> Result<WhileHalted, BackendError> {
+        match (&mut self.apic, self.backend.interruptible()) {
+            (Some(apic), Some(vcpu)) => {
+                // First: what is announced after the look ends the sleep.
+                self.parker.take_event();
+                apic.while_halted(vcpu)
+            }
+            _ => Ok(WhileHalted::Sleep(None)),
+        }
+    }
+
+    fn waits_for_sipi(&self) -> bool {
+        self.apic.as_ref().is_some_and(VcpuApic::waits_for_sipi)
     }
 
     /// Paused ---- resume ----> Running

@@ -14,7 +14,7 @@ use cpuid_features::Selection;
 use hypercall_abi::{Enforcement, HypercallHandler, RawHypercall, dispatch};
 use vmm_reference::backend::kvm::KvmVcpu;
 use vmm_reference::backend::{Exit, VcpuBackend as _};
-use vmm_reference::cpuid;
+use vmm_reference::cpuid::{self, ApicFeatures};
 use vmm_reference::demo::cell::{Cell, calibrate};
 use vmm_reference::demo::lock_vm::{LockResults, LockVm};
 use vmm_reference::demo::{Backend, BackendKind, Mode, Workload};
@@ -133,7 +133,7 @@ fn vcpu(host: &KvmHost, program: &LockProgram) -> (KvmVcpu, Arc<memory::GuestMem
 
 /// Runs the guest to its doorbell.
 fn call(vcpu: &mut KvmVcpu) -> RawHypercall {
-    match vcpu.run(&Bus::default()) {
+    match vcpu.run(&Bus::default(), &mut ()) {
         Ok(Exit::Hypercall(call)) => call,
         other => panic!("the doorbell, not {other:?}"),
     }
@@ -177,7 +177,7 @@ fn the_doorbell_brings_the_registers_and_takes_the_result() {
     vcpu.set_result(u64::MAX);
     memory::write_word(&memory, PARAM_PAGE + param::STOP, 1).expect("parameter page");
     assert_eq!(
-        vcpu.run(&Bus::default()).expect("run"),
+        vcpu.run(&Bus::default(), &mut ()).expect("run"),
         Exit::Bus(BusEvent::Exit(0))
     );
     let page = result_page(0);
@@ -198,12 +198,28 @@ fn a_guest_without_the_feature_gives_up() {
     let offered = without
         .negotiate(Some(&host))
         .expect("a bit can be left out");
-    let guest = cpuid::for_vcpu(&host.cpuid, &offered, 0).expect("CPUID");
+    let guest = cpuid::for_vcpu(&host.cpuid, &offered, 0, ApicFeatures::None).expect("CPUID");
     vcpu.set_cpuid(&guest).expect("the vCPU has not run yet");
     assert_eq!(
-        vcpu.run(&Bus::default()).expect("run"),
+        vcpu.run(&Bus::default(), &mut ()).expect("run"),
         Exit::Bus(BusEvent::Exit(1))
     );
+}
+
+/// What is not there is not shown: CPUID.1, EDX bit 9 and ECX bits 21 and 24 as
+/// KVM keeps them, and IA32_APIC_BASE bit 11.
+#[test]
+fn without_interrupt_controllers_the_guest_sees_no_apic() {
+    let Some(host) = host() else { return };
+    let (vcpu, _memory) = vcpu(&host, &PROGRAM);
+    let kept = vcpu.cpuid().expect("KVM has a CPUID of it");
+    let leaf = kept.as_slice().iter().find(|entry| entry.function == 1);
+    let leaf = leaf.expect("the basic leaf");
+    assert_eq!(leaf.edx >> 9 & 1, 0, "APIC");
+    assert_eq!(leaf.ecx >> 21 & 1, 0, "x2APIC");
+    assert_eq!(leaf.ecx >> 24 & 1, 0, "TSC-deadline");
+    let sregs = vcpu.fd().get_sregs().expect("KVM_GET_SREGS");
+    assert_eq!(sregs.apic_base >> 11 & 1, 0);
 }
 
 /// An instruction that KVM can't run, or a triple fault: an error or an end,
@@ -217,7 +233,7 @@ fn rubbish_code_ends() {
     memory
         .write_slice(&[0x0f, 0x0b], GuestAddress(CODE))
         .expect("code");
-    match vcpu.run(&Bus::default()) {
+    match vcpu.run(&Bus::default(), &mut ()) {
         Ok(Exit::Shutdown) => {}
         Err(e) => assert!(e.to_string().contains("0x10000"), "{e}"),
         Ok(other) => panic!("{other:?}"),

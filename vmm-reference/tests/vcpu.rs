@@ -13,7 +13,7 @@ use std::time::Duration;
 use cpuid_features::KvmFeatures;
 use hypercall_abi::{Enforcement, HypercallNr, Mode, RawHypercall};
 use pv_lock_host::{ApicId, HaltScheduler, Kicker, VcpuParker};
-use vmm_reference::backend::{BackendError, Exit, ExitRequest, VcpuBackend};
+use vmm_reference::backend::{BackendError, Exit, ExitRequest, PrivateIo, VcpuBackend};
 use vmm_reference::devices::{Bus, BusEvent};
 use vmm_reference::hypercall::Calls;
 use vmm_reference::kicks::Kicks;
@@ -34,7 +34,7 @@ struct Script {
 }
 
 impl VcpuBackend for Script {
-    fn run(&mut self, _bus: &Bus) -> Result<Exit, BackendError> {
+    fn run(&mut self, _bus: &Bus, _own: &mut dyn PrivateIo) -> Result<Exit, BackendError> {
         match self.steps.next() {
             Some(Step::Call(nr, args, mode, cpl)) => {
                 let call = RawHypercall {
@@ -239,7 +239,7 @@ fn ends_of_the_guest_end_the_loop() {
 fn a_panic_on_a_vcpu_thread_is_an_end() {
     struct Bug;
     impl VcpuBackend for Bug {
-        fn run(&mut self, _bus: &Bus) -> Result<Exit, BackendError> {
+        fn run(&mut self, _bus: &Bus, _own: &mut dyn PrivateIo) -> Result<Exit, BackendError> {
             panic!("on purpose, in a test");
         }
         fn set_result(&mut self, _rax: u64) {}

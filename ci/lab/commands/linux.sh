@@ -6,23 +6,27 @@
 #   ci/lab/run linux --cpus 4 --guest-kernel 6.1 --pv=-pv-unhalt
 #   ci/lab/run linux --cpus 4 --pv=+realtime
 #   ci/lab/run linux --cpus 4 --cmdline nopvspin
+#   ci/lab/run linux --cpus 4 --halt userspace --no-x2apic --hotplug 10
 #
 #   --guest-kernel VERSION|PATH  as --kernel of the lab; default 6.12
 #   --seconds N                  how long the guest takes the lock; default 3
 #   --cmdline TEXT               more of a command line
 #   --end poweroff|reboot        how the guest ends; default poweroff
+#   --hotplug N                  take CPUs off and on so often, an NMI to all after each
 #   --expect WHAT                enabled, no-host, realtime, nopvspin, single; default
 #                                what --cpus, --pv and --cmdline make of it
-# and --cpus, --memory, --pv, --halt, --control of vmm-reference run.
+# and --cpus, --memory, --pv, --halt, --no-x2apic, --control of vmm-reference run.
 #
 # Two features that are hypercalls of their own stay off (--all-pv leaves them
 # on), so that what KVM counts are kicks.
 pv=-pv-send-ipi,-pv-sched-yield
 guest_cpus=1 guest_kernel=6.12 seconds=3 cmdline='' expect='' end=poweroff options=()
+halt=kernel apic='' hotplug=0
 while [[ $# -gt 0 ]]; do
   case $1 in
     --pv=*) pv+=${pv:+,}${1#--pv=} && shift && continue ;;
     --all-pv) pv='' && shift && continue ;;
+    --no-x2apic) apic=xapic && options+=("$1") && shift && continue ;;
     --*) [[ $# -ge 2 ]] || usage_error "linux: $1 needs a value" ;;
     *) usage_error "linux: $1: not an option" ;;
   esac
@@ -34,7 +38,9 @@ while [[ $# -gt 0 ]]; do
     --expect) expect=$2 ;;
     --end) end=$2 ;;
     --pv) pv+=${pv:+,}$2 ;;
-    --memory | --halt | --control) options+=("$1" "$2") ;;
+    --hotplug) number "$1" "$2" && hotplug=$2 ;;
+    --halt) halt=$2 && options+=("$1" "$2") ;;
+    --memory | --control) options+=("$1" "$2") ;;
     *) usage_error "linux: $1: not an option" ;;
   esac
   shift 2
@@ -46,7 +52,8 @@ elif [[ -z $expect ]]; then
     *' nopvspin '*) expect=nopvspin ;;
     *,+realtime,*) expect=realtime ;;
     *,-pv-unhalt,*) expect=no-host ;;
-    *) expect=enabled ;;
+    # Without the Xen intercept kicks do not come to the VMM.
+    *) [[ $halt/$kernel == userspace/6.1 ]] && expect=no-host || expect=enabled ;;
   esac
 fi
 # The message of kvm_spinlock_init. Since its tests were put in another order a
@@ -62,12 +69,18 @@ case $expect in
   *) usage_error "linux: --expect $expect: not enabled, no-host, realtime, nopvspin or single" ;;
 esac
 
+# Who serves the hypercalls, and which APICs the guest has.
+if [[ $halt == userspace ]]; then
+  [[ $hypercalls == none ]] && hypercalls=nowhere || hypercalls=vmm
+  : "${apic:=x2apic}"
+fi
+
 # shellcheck source-path=SCRIPTDIR source=../guest/tree.sh
 . "$LAB_DIR/guest/tree.sh"
 guest_files "$guest_kernel"
 lab_file "$LAB_DIR/guest/check" /bin/check-linux
 lab_vmm_file
-lab_command check-linux "$guest_cpus" "$message" "$hypercalls" \
+lab_command check-linux "$guest_cpus" "$message" "$hypercalls" "${apic:-any}" "$hotplug" \
   vmm-reference run --kernel /guest/vmlinuz --initrd /guest/initrd --stats \
   --cpus "$guest_cpus" "${options[@]}" --pv="$pv" \
-  --cmdline "console=ttyS0 quiet panic=-1 type=yes contend=$seconds end=$end $cmdline"
+  --cmdline "console=ttyS0 quiet panic=-1 type=yes contend=$seconds hotplug=$hotplug end=$end $cmdline"

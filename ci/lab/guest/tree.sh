@@ -4,7 +4,7 @@
 # guest_files VERSION|PATH: brings /guest/vmlinuz and /guest/initrd along.
 guest_files() {
   local tree=$run_dir/guest dir image contend
-  mkdir -p "$tree"/{proc,dev,tmp}
+  mkdir -p "$tree"/{proc,dev,sys,tmp}
   lab_busybox "$tree"
   install -m 755 "$LAB_DIR/guest/init" "$tree/init"
   contend=$(lab_cc "$LAB_DIR/probes/contend.c")

@@ -48,6 +48,9 @@ pub enum BackendError {
     /// `kvm_run` could not be mapped a second time.
     #[error("can't map kvm_run: {0}")]
     MapRun(std::io::Error),
+    /// KVM does not take a value that the local APIC's model does.
+    #[error("KVM refused {0:#x} for IA32_APIC_BASE")]
+    ApicBase(u64),
     /// This guest exists as machine code only.
     #[error("this guest can't run on the hosted backend")]
     NotHosted,

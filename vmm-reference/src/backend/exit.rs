@@ -26,13 +26,99 @@ pub enum Exit {
     Shutdown,
 }
 
+/// What a vCPU reaches on its own thread, before the bus that all vCPUs share: its
+/// local APIC. Other MSRs than KVM's come here too.
+pub trait PrivateIo {
+    /// A load outside guest memory; whether it is answered here.
+    fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) -> bool;
+
+    /// A store outside guest memory; whether it is taken here.
+    fn mmio_write(&mut self, gpa: u64, data: &[u8]) -> bool;
+
+    /// RDMSR; none is #GP.
+    fn msr_read(&mut self, index: u32) -> Option<u64>;
+
+    /// WRMSR; false is #GP.
+    fn msr_write(&mut self, index: u32, value: u64) -> bool;
+}
+
+/// Nothing of its own.
+impl PrivateIo for () {
+    fn mmio_read(&mut self, _gpa: u64, _data: &mut [u8]) -> bool {
+        false
+    }
+
+    fn mmio_write(&mut self, _gpa: u64, _data: &[u8]) -> bool {
+        false
+    }
+
+    fn msr_read(&mut self, _index: u32) -> Option<u64> {
+        None
+    }
+
+    fn msr_write(&mut self, _index: u32, _value: u64) -> bool {
+        false
+    }
+}
+
+/// A vCPU to which this process delivers interrupts, for KVM has no local APIC
+/// for it. What it says is as of the last exit.
+pub trait Interruptible {
+    /// RFLAGS.IF.
+    fn interrupts_enabled(&mut self) -> bool;
+
+    /// A vector can be delivered now: IF, no interrupt shadow, and none is queued
+    /// already.
+    fn accepts_interrupt(&mut self) -> bool;
+
+    /// Queues a vector for the next run: only if it [accepts
+    /// one](Self::accepts_interrupt), or the one before is lost. It counts as
+    /// acknowledged.
+    ///
+    /// # Errors
+    /// KVM_INTERRUPT failed.
+    fn interrupt(&mut self, vector: u8) -> Result<(), BackendError>;
+
+    /// Whether the next run is to end when a vector can be delivered.
+    fn want_window(&mut self, wanted: bool);
+
+    /// Queues an NMI.
+    ///
+    /// # Errors
+    /// KVM_NMI failed.
+    fn nmi(&mut self) -> Result<(), BackendError>;
+
+    /// CR8, which the guest may have changed.
+    fn cr8(&mut self) -> u8;
+
+    /// Sets CR8 for the next run.
+    fn set_cr8(&mut self, cr8: u8);
+
+    /// INIT: the registers of a reset, but for those that an INIT leaves.
+    ///
+    /// # Errors
+    /// KVM refused them.
+    fn init(&mut self) -> Result<(), BackendError>;
+
+    /// SIPI: real mode, at the start of this page.
+    ///
+    /// # Errors
+    /// KVM refused the registers.
+    fn startup(&mut self, page: u8) -> Result<(), BackendError>;
+}
+
 /// One vCPU of a backend, owned by its thread.
 pub trait VcpuBackend: Send + 'static {
-    /// Runs the guest until it leaves.
+    /// Runs the guest until it leaves. What is not `own` is the bus's.
     ///
     /// # Errors
     /// The vCPU can't go on.
-    fn run(&mut self, bus: &Bus) -> Result<Exit, BackendError>;
+    fn run(&mut self, bus: &Bus, own: &mut dyn PrivateIo) -> Result<Exit, BackendError>;
+
+    /// By which interrupts are delivered to it, if this process can.
+    fn interruptible(&mut self) -> Option<&mut dyn Interruptible> {
+        None
+    }
 
     /// Puts the result of the hypercall that the last exit was into RAX.
     fn set_result(&mut self, rax: u64);

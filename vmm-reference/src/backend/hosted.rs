@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU8;
 use hypercall_abi::RawHypercall;
 
 use super::backend_error::BackendError;
-use super::exit::{Exit, VcpuBackend};
+use super::exit::{Exit, PrivateIo, VcpuBackend};
 use super::exit_request::ExitRequest;
 use crate::devices::{Bus, BusEvent};
 use crate::memory::MemoryError;
@@ -59,7 +59,7 @@ impl HostedVcpu {
 }
 
 impl VcpuBackend for HostedVcpu {
-    fn run(&mut self, _bus: &Bus) -> Result<Exit, BackendError> {
+    fn run(&mut self, _bus: &Bus, _own: &mut dyn PrivateIo) -> Result<Exit, BackendError> {
         Ok(match self.program.run(self.exit_request.byte())? {
             ProgramExit::Halt => Exit::Halt,
             ProgramExit::Hypercall(call) => Exit::Hypercall(call),

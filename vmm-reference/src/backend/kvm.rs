@@ -17,12 +17,13 @@ use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
 use super::backend_error::{BackendError, ioctl};
-use super::exit::{Exit, VcpuBackend};
+use super::exit::{Exit, Interruptible, PrivateIo, VcpuBackend};
 use super::exit_request::ExitRequest;
 use super::registers::Registers;
 use super::{x86, xen};
 use crate::devices::Bus;
 use crate::memory::GuestMemory;
+use crate::stats::{Event, VcpuCounts};
 
 /// Gives all of `memory` to the VM.
 pub fn map_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), BackendError> {
@@ -47,6 +48,21 @@ pub fn map_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), BackendError> {
     Ok(())
 }
 
+/// What an exit is counted as.
+fn event(ran: &Result<VcpuExit<'_>, vmm_sys_util::errno::Error>) -> Event {
+    match ran {
+        Ok(VcpuExit::Hlt) => Event::ExitHlt,
+        Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => Event::ExitPio,
+        Ok(VcpuExit::MmioRead(..) | VcpuExit::MmioWrite(..)) => Event::ExitMmio,
+        Ok(VcpuExit::X86Rdmsr(_) | VcpuExit::X86Wrmsr(_)) => Event::ExitMsr,
+        Ok(VcpuExit::IrqWindowOpen) => Event::ExitWindow,
+        Ok(VcpuExit::Hypercall(_)) => Event::ExitHypercall,
+        Ok(VcpuExit::Unsupported(reason)) if xen::is_exit(*reason) => Event::ExitHypercall,
+        Ok(VcpuExit::Intr) | Err(_) => Event::ExitSignal,
+        Ok(_) => Event::ExitOther,
+    }
+}
+
 /// Where the answer to a hypercall goes, by its transport.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
@@ -67,6 +83,7 @@ pub struct KvmVcpu {
     /// Where the answer to the hypercall goes that the last exit was.
     answer: Answer,
     exit_request: Arc<ExitRequest>,
+    counts: Arc<VcpuCounts>,
     // Keeps the mapping that KVM uses alive.
     _memory: Arc<GuestMemory>,
 }
@@ -86,6 +103,7 @@ impl KvmVcpu {
             fd,
             doorbell: false,
             answer: Answer::Rax,
+            counts: Arc::default(),
             _memory: memory,
         })
     }
@@ -100,6 +118,25 @@ impl KvmVcpu {
     /// The vCPU's ioctls, for its setup.
     pub fn fd(&self) -> &VcpuFd {
         &self.fd
+    }
+
+    /// The vCPU's ioctls and `kvm_run`.
+    pub(super) fn fd_mut(&mut self) -> &mut VcpuFd {
+        &mut self.fd
+    }
+
+    /// Has KVM finish the instruction that the last exit was for, so that what is
+    /// set afterwards stays.
+    pub(super) fn complete(&mut self) {
+        self.exit_request.set();
+        // It can but return EINTR: the request is there.
+        let _ = self.fd.run();
+        self.exit_request.take();
+    }
+
+    /// Its exits, counted.
+    pub fn counts(&self) -> &Arc<VcpuCounts> {
+        &self.counts
     }
 
     /// Sets the CPUID that the guest sees.
@@ -178,8 +215,10 @@ impl VcpuBackend for KvmVcpu {
         (0..8).filter_map(word).flatten().any(|&byte| byte != 0)
     }
 
-    fn run(&mut self, bus: &Bus) -> Result<Exit, BackendError> {
-        let unexpected = match self.fd.run() {
+    fn run(&mut self, bus: &Bus, own: &mut dyn PrivateIo) -> Result<Exit, BackendError> {
+        let ran = self.fd.run();
+        self.counts.count(event(&ran));
+        let unexpected = match ran {
             Ok(VcpuExit::Hlt) => return Ok(Exit::Halt),
             Ok(VcpuExit::IoOut(port, data)) => {
                 if self.doorbell
@@ -197,14 +236,36 @@ impl VcpuBackend for KvmVcpu {
                 return Ok(Exit::Interrupted);
             }
             Ok(VcpuExit::MmioRead(gpa, data)) => {
-                bus.mmio_read(gpa, data);
+                if !own.mmio_read(gpa, data) {
+                    bus.mmio_read(gpa, data);
+                }
                 return Ok(Exit::Interrupted);
             }
             Ok(VcpuExit::MmioWrite(gpa, data)) => {
-                bus.mmio_write(gpa, data);
+                if !own.mmio_write(gpa, data) {
+                    bus.mmio_write(gpa, data);
+                }
                 return Ok(Exit::Interrupted);
             }
-            Ok(VcpuExit::Intr) => return Ok(Exit::Interrupted),
+            Ok(VcpuExit::X86Rdmsr(exit)) => {
+                let value = own.msr_read(exit.index);
+                *exit.data = value.unwrap_or(0);
+                *exit.error = u8::from(value.is_none());
+                return Ok(Exit::Interrupted);
+            }
+            Ok(VcpuExit::X86Wrmsr(exit)) => {
+                let (index, value) = (exit.index, exit.data);
+                let taken = own.msr_write(index, value);
+                *exit.error = u8::from(!taken);
+                if taken && index == x86::IA32_APIC_BASE {
+                    self.set_apic_base(value)?;
+                }
+                return Ok(Exit::Interrupted);
+            }
+            // Interrupts and CR8 are looked at before each run anyway.
+            Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr) => {
+                return Ok(Exit::Interrupted);
+            }
             Ok(VcpuExit::Shutdown) => return Ok(Exit::Shutdown),
             Ok(VcpuExit::Hypercall(exit)) => {
                 let longmode = u64::from(exit.longmode);
@@ -239,6 +300,10 @@ impl VcpuBackend for KvmVcpu {
                 rip: self.rip(),
             },
         })
+    }
+
+    fn interruptible(&mut self) -> Option<&mut dyn Interruptible> {
+        Some(self)
     }
 
     fn set_result(&mut self, rax: u64) {

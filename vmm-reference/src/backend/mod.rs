@@ -4,7 +4,8 @@
 //! dispatch of hypercalls and the scheduler above it are the same.
 //!
 //! - [`Exit`]: why a vCPU left the guest;
-//! - [`ExitRequest`]: makes it leave;
+//! - [`ExitRequest`]: makes it leave; [`Interruptible`]: interrupts it, where KVM
+//!   has no local APIC; [`PrivateIo`]: answers what is the vCPU's own;
 //! - [`kvm`], with [`xen`] for the Xen intercept: vCPUs of /dev/kvm;
 //! - [`hosted`]: vCPUs that are programs of this process;
 //! - [`GuestImage`]: what a VM is started with; [`mod@long_mode`]: the start
@@ -16,6 +17,7 @@ mod exit;
 mod exit_request;
 mod guest_image;
 pub mod hosted;
+mod interrupt;
 pub mod kvm;
 pub mod long_mode;
 pub mod registers;
@@ -23,6 +25,7 @@ pub(crate) mod x86;
 pub mod xen;
 
 pub use backend_error::{BackendError, ioctl};
-pub use exit::{Exit, VcpuBackend};
+pub use exit::{Exit, Interruptible, PrivateIo, VcpuBackend};
 pub use exit_request::ExitRequest;
 pub use guest_image::GuestImage;
+pub use interrupt::exit_on_apic_msrs;

@@ -15,3 +15,5 @@ pub(crate) const EFER_LMA: u64 = 1 << 10;
 /// Bit 1 of RFLAGS always reads as one; IF stays clear: a waiter of the seed's
 /// protocol halts with interrupts off.
 pub(crate) const RFLAGS_RESERVED: u64 = 1 << 1;
+/// MSR: local APIC on or off, its mode, and its page.
+pub(crate) const IA32_APIC_BASE: u32 = 0x1b;

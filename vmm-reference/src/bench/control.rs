@@ -157,7 +157,7 @@ fn signal_round_trips(host: &KvmHost, count: usize) -> Result<Vec<f64>, ControlB
         .spawn(move || {
             let bus = Bus::default();
             loop {
-                let exit = vcpu.run(&bus);
+                let exit = vcpu.run(&bus, &mut ());
                 let goes_on = matches!(exit, Ok(Exit::Interrupted));
                 if goes_on && !request.take() {
                     continue;

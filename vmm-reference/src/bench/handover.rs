@@ -126,7 +126,7 @@ fn exits(host: &KvmHost, code: &[u8]) -> Result<f64, HandoverError> {
     let vm = Vm::build(&VmSpec::bare(1, HALT_KICK), Some(host), &image)?;
     let mut vcpu = vm.into_kvm_vcpus().pop().ok_or(HandoverError::Thread)?;
     let bus = Bus::default();
-    time(200, || match vcpu.run(&bus)? {
+    time(200, || match vcpu.run(&bus, &mut ())? {
         Exit::Halt | Exit::Interrupted => Ok(()),
         Exit::Hypercall(call) => {
             black_box(call);

@@ -35,6 +35,16 @@ const NO_CMOS_RTC: u16 = 1 << 5;
 /// An APIC ID from here on has no room in a local APIC entry.
 const FIRST_X2APIC_ID: u32 = 255;
 
+/// Which hardware the tables tell of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hardware {
+    /// A PC's: 8259 and 8254 beside the APICs, a power management timer.
+    Full,
+    /// APICs and nothing else that interrupts or counts: a guest does not look for
+    /// the older parts then.
+    Reduced,
+}
+
 /// The tables, each with its GPA.
 #[derive(Debug)]
 pub struct Tables {
@@ -50,17 +60,26 @@ fn bytes(table: &dyn Aml) -> Vec<u8> {
 
 impl Tables {
     /// Tables for vCPUs with these APIC IDs.
-    pub fn new(apic_ids: &[u32]) -> Self {
+    pub fn new(apic_ids: &[u32], hardware: Hardware) -> Self {
         let mut tables = Self {
             parts: Vec::new(),
             // The RSDP, which is written last, comes first: a guest looks for
             // it from here on.
             end: ACPI_START + 0x40,
         };
-        let facs = tables.add(bytes(&FACS::new()));
-        let dsdt = tables.add(dsdt());
-        let fadt = tables.add(fadt(dsdt, facs));
-        let madt = tables.add(madt(apic_ids));
+        let fadt = match hardware {
+            Hardware::Full => {
+                let facs = tables.add(bytes(&FACS::new()));
+                let dsdt = tables.add(dsdt());
+                fadt(dsdt, facs)
+            }
+            Hardware::Reduced => {
+                let dsdt = tables.add(dsdt());
+                reduced_fadt(dsdt)
+            }
+        };
+        let fadt = tables.add(fadt);
+        let madt = tables.add(madt(apic_ids, hardware));
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         xsdt.add_entry(fadt);
         xsdt.add_entry(madt);
@@ -178,10 +197,42 @@ fn fadt(dsdt: u64, facs: u64) -> Vec<u8> {
     bytes(&fadt.finalize())
 }
 
-fn madt(apic_ids: &[u32]) -> Vec<u8> {
+/// As [`fadt`], for hardware-reduced ACPI: sleep and reset registers.
+fn reduced_fadt(dsdt: u64) -> Vec<u8> {
+    let mut fadt = fadt::FADTBuilder::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION)
+        .dsdt_64(dsdt)
+        .flag(fadt::Flags::HwReducedAcpi)
+        .flag(fadt::Flags::Wbinvd)
+        .flag(fadt::Flags::ProcC1)
+        .flag(fadt::Flags::PwrButton)
+        .flag(fadt::Flags::SlpButton)
+        .flag(fadt::Flags::ResetRegSup);
+    fadt.iapc_boot_arch = (LEGACY_DEVICES | NO_VGA | NO_CMOS_RTC).into();
+    fadt.reset_reg = byte_port(i8042::COMMAND);
+    fadt.reset_value = i8042::RESET;
+    fadt.sleep_control_reg = byte_port(pm::SLEEP_CONTROL);
+    fadt.sleep_status_reg = byte_port(pm::SLEEP_STATUS);
+    bytes(&fadt.finalize())
+}
+
+fn byte_port(port: u16) -> gas::GAS {
+    gas::GAS::new(
+        gas::AddressSpace::SystemIo,
+        8,
+        0,
+        gas::AccessSize::ByteAccess,
+        u64::from(port),
+    )
+}
+
+fn madt(apic_ids: &[u32], hardware: Hardware) -> Vec<u8> {
     let mut content = Vec::new();
     content.extend_from_slice(&LOCAL_APIC.to_le_bytes());
-    content.extend_from_slice(&PCAT_COMPAT.to_le_bytes());
+    let flags = match hardware {
+        Hardware::Full => PCAT_COMPAT,
+        Hardware::Reduced => 0,
+    };
+    content.extend_from_slice(&flags.to_le_bytes());
     for (uid, &id) in (0u32..).zip(apic_ids) {
         match (u8::try_from(uid), u8::try_from(id)) {
             (Ok(uid), Ok(id)) if u32::from(id) < FIRST_X2APIC_ID => {
@@ -227,7 +278,7 @@ mod tests {
     fn every_table_sums_to_zero() {
         for n in [1, 2, 64, 254, 255, 256, 1000] {
             let ids: Vec<u32> = (0..n).collect();
-            let tables = Tables::new(&ids);
+            let tables = Tables::new(&ids, Hardware::Full);
             for (gpa, t) in tables.parts() {
                 // A FACS has no checksum.
                 if t.starts_with(b"FACS") {
@@ -260,7 +311,10 @@ mod tests {
     fn each_vcpu_has_its_entry() {
         for n in [1u32, 4, 64, 255, 300] {
             let ids: Vec<u32> = (0..n).collect();
-            assert_eq!(processors(table(&Tables::new(&ids), *b"APIC")), ids);
+            assert_eq!(
+                processors(table(&Tables::new(&ids, Hardware::Full), *b"APIC")),
+                ids
+            );
         }
     }
 
@@ -268,9 +322,11 @@ mod tests {
     fn too_many_processors_are_an_error_not_an_overlap() {
         let memory = RamLayout::new(4 << 20).allocate().unwrap();
         let ids: Vec<u32> = (0..4096).collect();
-        Tables::new(&ids).write(&memory).unwrap();
+        Tables::new(&ids, Hardware::Full).write(&memory).unwrap();
         let ids: Vec<u32> = (0..9000).collect();
-        let error = Tables::new(&ids).write(&memory).unwrap_err();
+        let error = Tables::new(&ids, Hardware::Full)
+            .write(&memory)
+            .unwrap_err();
         assert!(matches!(error, BootError::AcpiSize(_)), "{error}");
     }
 }

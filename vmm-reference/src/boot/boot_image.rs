@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::acpi::{Hardware, Tables};
 use super::format::Format;
 use super::{BootError, BootSource, EntryPoint, first_vcpu};
 use crate::backend::kvm::KvmVcpu;
@@ -19,15 +20,21 @@ pub struct BootImage {
 
 impl BootImage {
     /// Loads `source` into `bytes` of memory, for `vcpus` vCPUs whose APIC IDs
-    /// are their indexes.
+    /// are their indexes and whose tables tell of `hardware`.
     ///
     /// # Errors
     /// There is no such memory, or no such kernel.
-    pub fn load(source: &BootSource, bytes: u64, vcpus: u32) -> Result<Self, BootError> {
+    pub fn load(
+        source: &BootSource,
+        bytes: u64,
+        vcpus: u32,
+        hardware: Hardware,
+    ) -> Result<Self, BootError> {
         let layout = RamLayout::new(bytes);
         let memory = layout.allocate()?;
         let apic_ids: Vec<u32> = (0..vcpus).collect();
-        let (entry, format) = super::load(source, &memory, layout, &apic_ids)?;
+        let (entry, format) =
+            super::load(source, &memory, layout, &Tables::new(&apic_ids, hardware))?;
         Ok(Self {
             memory: Arc::new(memory),
             entry,

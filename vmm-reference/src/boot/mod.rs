@@ -276,13 +276,13 @@ impl<'a> Image<'a> {
     }
 }
 
-/// Loads everything into `memory`, for vCPUs with these APIC IDs. Where the
-/// first one starts, and what the kernel turned out to be.
+/// Loads everything into `memory`, these tables too. Where the first vCPU starts,
+/// and what the kernel turned out to be.
 pub fn load(
     source: &BootSource,
     memory: &GuestMemory,
     layout: RamLayout,
-    apic_ids: &[u32],
+    tables: &acpi::Tables,
 ) -> Result<(EntryPoint, Format), BootError> {
     let mut kernel = Image::open("kernel", &source.kernel)?;
     let head = kernel.start(format::HEAD)?;
@@ -299,7 +299,6 @@ pub fn load(
     if source.cmdline.contains('\0') {
         return Err(BootError::CmdlineNul);
     }
-    let tables = acpi::Tables::new(apic_ids);
     tables.write(memory)?;
     for (gpa, entry) in (GDT..).step_by(8).zip(GDT_ENTRIES) {
         crate::memory::write_word(memory, gpa, entry)?;

@@ -43,6 +43,9 @@ pub(super) struct RunArgs {
     /// Who puts a halted vCPU to sleep
     #[arg(long, default_value = "kernel")]
     halt: HaltMode,
+    /// With --halt userspace: the guest's local APICs have no x2APIC mode
+    #[arg(long)]
+    no_x2apic: bool,
     /// Paravirtual features by name, on and off
     #[arg(
         long,
@@ -51,8 +54,8 @@ pub(super) struct RunArgs {
         value_name = "+NAME,-NAME"
     )]
     pv: Selection,
-    /// Print KVM's counts of halts, hypercalls and directed yields at the end,
-    /// on standard error
+    /// Print counts of exits, halts, hypercalls and kicks at the end, KVM's and
+    /// this process's, on standard error
     #[arg(long)]
     stats: bool,
     /// Serve requests on a socket at this path, a JSON object a line: status,
@@ -75,6 +78,7 @@ impl super::Subcommand for RunArgs {
             cpus: self.cpus,
             memory: self.memory,
             halt: self.halt,
+            x2apic: !self.no_x2apic,
             pv: self.pv,
             stats: self.stats,
             control: self.control,

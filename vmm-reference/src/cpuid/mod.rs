@@ -1,5 +1,6 @@
 //! The CPUID a guest sees: the only file that edits it.
 
+mod apic;
 mod topology;
 
 use cpuid_features::kvm::{read, verify, write};
@@ -13,11 +14,11 @@ use kvm_ioctls::Kvm;
 use crate::halt_mode::HaltMode;
 use crate::transport::HaltKick;
 
+pub use apic::{ApicFeatures, physical_address_bits};
+
 const LEAF_BASIC: u32 = 0x1;
 const LEAF_TOPOLOGY: u32 = 0xb;
 const LEAF_TOPOLOGY_V2: u32 = 0x1f;
-/// Leaf 1, ECX: the local APIC's timer compares with the TSC.
-const TSC_DEADLINE: u32 = 1 << 24;
 
 /// Why no CPUID could be made for the guest.
 #[derive(Debug, thiserror::Error)]
@@ -82,9 +83,15 @@ pub fn offer(
     negotiate(host, support, want).map_err(CpuidError::Negotiate)
 }
 
-/// The CPUID of the vCPU with `apic_id`.
-pub fn for_vcpu(host: &CpuId, offered: &Negotiated, apic_id: u32) -> Result<CpuId, CpuidError> {
+/// The CPUID of the vCPU with `apic_id`, of a guest with this local APIC.
+pub fn for_vcpu(
+    host: &CpuId,
+    offered: &Negotiated,
+    apic_id: u32,
+    apic: ApicFeatures,
+) -> Result<CpuId, CpuidError> {
     let mut cpuid = host.clone();
+    apic.describe(cpuid.as_mut_slice());
     for entry in cpuid.as_mut_slice() {
         match entry.function {
             // EBX 31:24 is the initial APIC ID: 8 bits are all it has.
@@ -99,22 +106,17 @@ pub fn for_vcpu(host: &CpuId, offered: &Negotiated, apic_id: u32) -> Result<CpuI
 }
 
 /// The CPUID of the vCPU with `apic_id` of a guest that believes what it reads
-/// about its `vcpus` processors. `tsc_deadline`: KVM has that timer
-/// (KVM_CAP_TSC_DEADLINE_TIMER), which its CPUID never says.
+/// about its `vcpus` processors and its local APIC.
 pub fn for_smp_vcpu(
     host: &CpuId,
     offered: &Negotiated,
     apic_id: u32,
     vcpus: u32,
-    tsc_deadline: bool,
+    apic: ApicFeatures,
 ) -> Result<CpuId, CpuidError> {
     let mut entries = host.as_slice().to_vec();
     topology::describe(&mut entries, apic_id, vcpus);
-    if tsc_deadline {
-        for entry in entries.iter_mut().filter(|e| e.function == LEAF_BASIC) {
-            entry.ecx |= TSC_DEADLINE;
-        }
-    }
+    apic.describe(&mut entries);
     let mut cpuid =
         CpuId::from_entries(&entries).map_err(|_| CpuidError::TooMany(entries.len()))?;
     write(&mut cpuid, offered).map_err(CpuidError::Write)?;

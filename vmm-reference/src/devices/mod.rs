@@ -117,7 +117,13 @@ impl Bus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::time::Duration;
+    use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+    fn irqfd() -> EventFd {
+        EventFd::new(EFD_NONBLOCK).unwrap()
+    }
 
     #[test]
     fn only_the_exit_port_asks_for_anything() {
@@ -144,7 +150,7 @@ mod tests {
     #[test]
     fn a_pc_resets_and_turns_off() {
         let output = output::Output::to(std::io::sink()).unwrap();
-        let bus = Bus::pc(Com1::new(output.clone()).unwrap());
+        let bus = Bus::pc(Com1::new(output.clone(), Arc::new(irqfd())).unwrap());
         assert_eq!(bus.pio_write(0x64, &[0xfe]), Some(BusEvent::Reset));
         assert_eq!(bus.pio_write(0x60, &[0xfe]), None, "data, no command");
         let off = 0x3400u16.to_le_bytes();
@@ -170,7 +176,7 @@ mod tests {
             }
         }
         let output = output::Output::to(Sink(send)).unwrap();
-        let bus = Bus::pc(Com1::new(output.clone()).unwrap());
+        let bus = Bus::pc(Com1::new(output.clone(), Arc::new(irqfd())).unwrap());
         for byte in b"hello" {
             bus.pio_write(0x3f8, &[*byte]);
         }

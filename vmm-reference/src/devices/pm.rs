@@ -1,7 +1,8 @@
 //! ACPI power management ports, by which a guest turns itself off.
 //!
 //! ACPI 6.5, 4.8.3: PM1a event block (status and enable, which no event ever
-//! sets), PM1a control block, and the power management timer.
+//! sets), PM1a control block, and the power management timer; 4.8.3.7: the sleep
+//! registers that hardware-reduced ACPI has in their place.
 
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
@@ -18,16 +19,23 @@ pub const CONTROL_LEN: u8 = 2;
 pub const TIMER: u16 = 0x608;
 /// Its length in bytes.
 pub const TIMER_LEN: u8 = 4;
+/// SLEEP_CONTROL_REG of hardware-reduced ACPI, a byte.
+pub const SLEEP_CONTROL: u16 = 0x60c;
+/// SLEEP_STATUS_REG, a byte.
+pub const SLEEP_STATUS: u16 = 0x60d;
 /// Interrupt of the events that never come.
 pub const SCI_GSI: u16 = 9;
 /// SLP_TYP of `\_S5`.
 pub const SLEEP_TYPE_OFF: u8 = 5;
 
 const ENABLE: u16 = EVENT + 2;
-const LAST: u16 = TIMER + 3;
+const LAST: u16 = SLEEP_STATUS;
 const SCI_ENABLED: u16 = 1 << 0;
 const SLEEP_TYPE_SHIFT: u16 = 10;
 const SLEEP_ENABLE: u16 = 1 << 13;
+/// The same in the sleep control register.
+const REDUCED_TYPE_SHIFT: u8 = 2;
+const REDUCED_ENABLE: u8 = 1 << 5;
 /// Ticks a second of the timer.
 const TIMER_HZ: u128 = 3_579_545;
 
@@ -58,7 +66,9 @@ impl PowerManagement {
             // Relaxed: a register that nothing else depends on.
             EVENT..CONTROL => (EVENT, u32::from(self.enable.load(Ordering::Relaxed)) << 16),
             CONTROL..TIMER => (CONTROL, u32::from(SCI_ENABLED)),
-            _ => (TIMER, self.ticks()),
+            TIMER..SLEEP_CONTROL => (TIMER, self.ticks()),
+            // No sleep has ended yet.
+            _ => (SLEEP_CONTROL, 0),
         };
         let bytes = value.to_le_bytes();
         let from = usize::from(port - base);
@@ -91,6 +101,10 @@ impl PowerManagement {
             CONTROL => {
                 word & SLEEP_ENABLE != 0
                     && (word >> SLEEP_TYPE_SHIFT) & 7 == u16::from(SLEEP_TYPE_OFF)
+            }
+            SLEEP_CONTROL => {
+                let [byte, _] = word.to_le_bytes();
+                byte & REDUCED_ENABLE != 0 && (byte >> REDUCED_TYPE_SHIFT) & 7 == SLEEP_TYPE_OFF
             }
             _ => false,
         }

@@ -17,15 +17,30 @@ pub const PORTS: u8 = 8;
 /// Its interrupt: a GSI, a pin of the I/O APIC.
 pub const COM1_GSI: u32 = 4;
 
-/// The interrupt line. Edge-triggered: each write to the irqfd is one edge.
+/// An interrupt line, edge-triggered.
+pub trait InterruptLine: std::fmt::Debug + Send + Sync {
+    /// One edge.
+    ///
+    /// # Errors
+    /// It could not be made.
+    fn interrupt(&self) -> io::Result<()>;
+}
+
+/// As an irqfd of KVM: each write is one edge.
+impl InterruptLine for EventFd {
+    fn interrupt(&self) -> io::Result<()> {
+        self.write(1)
+    }
+}
+
 #[derive(Debug)]
-struct Interrupt(EventFd);
+struct Interrupt(Arc<dyn InterruptLine>);
 
 impl Trigger for Interrupt {
     type E = io::Error;
 
     fn trigger(&self) -> io::Result<()> {
-        self.0.write(1)
+        self.0.interrupt()
     }
 }
 
@@ -50,7 +65,6 @@ type Uart = Serial<Interrupt, InputWanted, Output>;
 pub struct Com1 {
     uart: Arc<Mutex<Uart>>,
     output: Output,
-    interrupt: Arc<EventFd>,
     input_wanted: Arc<EventFd>,
 }
 
@@ -61,19 +75,20 @@ impl std::fmt::Debug for Com1 {
 }
 
 impl Com1 {
-    /// A port that writes to `output`.
-    pub fn new(output: Output) -> io::Result<Self> {
-        let interrupt = EventFd::new(EFD_NONBLOCK)?;
+    /// A port that writes to `output` and interrupts by `line`.
+    ///
+    /// # Errors
+    /// The system has no event for it.
+    pub fn new(output: Output, line: Arc<dyn InterruptLine>) -> io::Result<Self> {
         let input_wanted = EventFd::new(EFD_NONBLOCK)?;
         let uart = Serial::with_events(
-            Interrupt(interrupt.try_clone()?),
+            Interrupt(line),
             InputWanted(input_wanted.try_clone()?),
             output.clone(),
         );
         Ok(Self {
             output,
             uart: Arc::new(Mutex::new(uart)),
-            interrupt: Arc::new(interrupt),
             input_wanted: Arc::new(input_wanted),
         })
     }
@@ -81,11 +96,6 @@ impl Com1 {
     /// Whether `port` is one of its registers.
     pub fn claims(port: u16) -> bool {
         (COM1..COM1 + u16::from(PORTS)).contains(&port)
-    }
-
-    /// To be given to KVM as the irqfd of [`COM1_GSI`].
-    pub fn interrupt(&self) -> &EventFd {
-        &self.interrupt
     }
 
     /// Readable when the guest has read all input.

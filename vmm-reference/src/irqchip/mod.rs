@@ -6,5 +6,6 @@
 
 pub mod kernel;
 mod kick;
+pub mod userspace;
 
 pub use kick::KernelSignals;

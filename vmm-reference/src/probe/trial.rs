@@ -135,7 +135,7 @@ fn drive(mut vcpu: KvmVcpu) -> Result<Trial, BackendError> {
     let (bus, exit_request) = (Bus::default(), vcpu.exit_request());
     let mut trial = Trial::default();
     loop {
-        match vcpu.run(&bus) {
+        match vcpu.run(&bus, &mut ()) {
             Ok(Exit::Hypercall(call)) => {
                 trial.called = call.nr == hypercall_abi::KVM_HC_KICK_CPU
                     && call.args.get(1) == Some(&u64::from(ABSENT_APIC_ID));

@@ -6,9 +6,11 @@ use std::str::FromStr;
 use cpuid_features::Selection;
 
 use crate::boot::BootSource;
+use crate::boot::acpi::Hardware;
 use crate::boot::format::Format;
 use crate::halt_mode::HaltMode;
 use crate::memory::ram;
+use crate::policy::{Policy, YieldPolicy};
 use crate::transport::{HaltKick, Transport};
 
 /// Bytes of guest memory: `256M`, `1G`, `65536K`, or a plain number of bytes.
@@ -80,6 +82,8 @@ pub struct RunConfig {
     pub memory: MemorySize,
     /// Who puts its halted vCPUs to sleep.
     pub halt: HaltMode,
+    /// The guest may use x2APIC mode; of effect where vCPUs halt in this process.
+    pub x2apic: bool,
     /// Paravirtual features by name, on and off.
     pub pv: Selection,
     /// Print KVM's statistics at the end.
@@ -107,35 +111,44 @@ pub enum ConfigError {
         /// Bytes there are.
         have: u64,
     },
-    /// Nothing would ever start the others.
-    #[error("--halt userspace runs one vCPU: starting others takes KVM's interrupt controllers")]
-    UserspaceSmp,
-    /// Linux without a timer's interrupts waits for ever.
-    #[error("--halt userspace: Linux needs interrupts, and with them --halt kernel")]
-    UserspaceLinux,
 }
 
 impl RunConfig {
-    /// How its vCPUs halt and are kicked: in KVM and by KVM, or in this process
-    /// and by the doorbell port.
-    pub fn halt_kick(&self) -> HaltKick {
+    /// How its vCPUs halt and are kicked: in KVM and by KVM, or in this process.
+    /// Kicks come to this process by KVM's Xen intercept if the host has it, for
+    /// that is how Linux makes them; or by the doorbell port, if the kernel is a
+    /// multiboot program. Else KVM gets them and none reaches a vCPU that halts
+    /// here: the guest is not offered any.
+    pub fn halt_kick(&self, format: Format, xen: bool) -> HaltKick {
         HaltKick {
             halt: self.halt,
-            transport: match self.halt {
-                HaltMode::Kernel => Transport::Kvm,
-                HaltMode::Userspace => Transport::Port,
+            transport: match (self.halt, format) {
+                (HaltMode::Userspace, Format::Multiboot(_)) => Transport::Port,
+                (HaltMode::Userspace, _) if xen => Transport::Xen,
+                (HaltMode::Userspace | HaltMode::Kernel, _) => Transport::Kvm,
             },
         }
     }
 
-    /// Checks the kernel against it.
-    ///
-    /// # Errors
-    /// The kernel needs what this configuration does not have.
-    pub fn check_kernel(&self, format: Format) -> Result<(), ConfigError> {
-        match (self.halt, format) {
-            (HaltMode::Kernel, _) | (_, Format::Multiboot(_)) => Ok(()),
-            (HaltMode::Userspace, _) => Err(ConfigError::UserspaceLinux),
+    /// What its scheduler does beyond waking whom is kicked. Not a cap where
+    /// guests have ticks: a vCPU waits in the cap's line after each slice, and where
+    /// an exit lasts longer than that, all of its turns go to its ticks. Linux with
+    /// 16 vCPUs on one pCPU did not come up so.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            yielding: match self.halt {
+                HaltMode::Kernel => Policy::default().yielding,
+                HaltMode::Userspace => YieldPolicy::Nothing,
+            },
+            ..Policy::default()
+        }
+    }
+
+    /// What its ACPI tables tell of.
+    pub fn hardware(&self) -> Hardware {
+        match self.halt {
+            HaltMode::Kernel => Hardware::Full,
+            HaltMode::Userspace => Hardware::Reduced,
         }
     }
 
@@ -149,9 +162,6 @@ impl RunConfig {
                 asked: self.cpus,
                 most: max_vcpus,
             });
-        }
-        if self.halt == HaltMode::Userspace && self.cpus > 1 {
-            return Err(ConfigError::UserspaceSmp);
         }
         // A mapping is cheap and would be granted; using it would be the end.
         let have = host_memory();

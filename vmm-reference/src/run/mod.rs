@@ -8,15 +8,17 @@ mod operator;
 use std::io;
 use std::time::Duration;
 
+use cpuid_features::{KvmFeatures, Negotiated};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::backend::xen;
 use crate::boot::{BootError, BootImage};
 use crate::control::{ControlError, Server, Socket};
 use crate::cpuid::CpuidError;
 use crate::devices::output::Output;
 use crate::devices::serial::Com1;
+use crate::halt_mode::HaltMode;
 use crate::host::{HostError, KvmHost};
-use crate::policy::Policy;
 use crate::stats::StatsError;
 use crate::terminal::RawMode;
 use crate::vcpu::Ended;
@@ -110,24 +112,32 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let host = KvmHost::open()?;
     config.check(host.kvm.get_max_vcpus())?;
     let output = Output::default();
+    let image = BootImage::load(
+        &config.boot,
+        config.memory.bytes(),
+        config.cpus,
+        config.hardware(),
+    )?;
     let spec = VmSpec {
         vcpus: config.cpus,
-        halt_kick: config.halt_kick(),
-        policy: Policy::default(),
+        halt_kick: config.halt_kick(image.format(), xen::offered(&host.kvm)),
+        policy: config.policy(),
         pv: config.pv,
         enforce_features: true,
         map_gpa_range: false,
         platform: Platform::Pc(output.clone()),
+        x2apic: config.x2apic,
     };
     let effects = spec.effects_of_pv(Some(&host))?;
-    let image = BootImage::load(&config.boot, config.memory.bytes(), config.cpus)?;
-    config.check_kernel(image.format())?;
     let vm = Vm::build(&spec, Some(&host), &image)?;
     let missing = vm.parts().stats.as_ref().and_then(|stats| stats.missing());
     if let (true, Some(missing)) = (config.stats, missing) {
         return Err(RunError::NoStats(missing.to_string()));
     }
     effects.iter().for_each(stderr::message);
+    if let Some(why) = no_pv_locks(config, &vm.parts().negotiated, &effects) {
+        stderr::message(why);
+    }
     let stats_request = signals::install_stats().map_err(RunError::io("handle SIGUSR1"))?;
     let control = config.control.as_deref().map(Socket::bind).transpose()?;
     let raw = RawMode::enter().map_err(RunError::io("make the terminal raw"))?;
@@ -150,8 +160,19 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     waited?;
     if config.stats {
         stderr::raw(&operator.kvm_stats()?.text());
+        stderr::raw(&operator.vmm_stats().text());
     }
     verdict(&ended)
+}
+
+/// Why a guest of several vCPUs that halt in this process runs without PV
+/// spinlocks, unless `told` has it already: nobody asked for that.
+fn no_pv_locks(config: &RunConfig, offered: &Negotiated, told: &[String]) -> Option<String> {
+    let wanted = config.halt == HaltMode::Userspace && config.cpus > 1;
+    let decision = offered.reason(KvmFeatures::PV_UNHALT)?;
+    let missing = !offered.features.contains(KvmFeatures::PV_UNHALT);
+    let why = decision.to_string();
+    (wanted && missing && !told.contains(&why)).then_some(why)
 }
 
 /// Gives the loop its subscribers and runs it to the guest's end.

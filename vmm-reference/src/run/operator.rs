@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::control::{Request, Target};
-use crate::stats::{KvmStats, StatsError};
+use crate::stats::{KvmStats, StatsError, VmmStats};
 use crate::stderr;
 use crate::vm::{VmHandle, VmParts};
 
@@ -49,6 +49,11 @@ impl Operator {
         }
     }
 
+    /// What this process counted.
+    pub(super) fn vmm_stats(&self) -> &VmmStats {
+        &self.0.parts.vmm_stats
+    }
+
     /// All in one line.
     fn stats_line(&self) -> String {
         let mut line = format!("stats: {:.3} s", self.0.started.elapsed().as_secs_f64());
@@ -77,7 +82,9 @@ impl Target for Operator {
             }
             Request::Stats => {
                 let kvm = self.kvm_stats().map_err(|e| e.to_string())?;
-                Ok(json!({ "kvm": kvm, "unclaimed": parts.bus.unclaimed_accesses() }))
+                Ok(
+                    json!({ "kvm": kvm, "vmm": parts.vmm_stats.sums(), "unclaimed": parts.bus.unclaimed_accesses() }),
+                )
             }
             Request::Pause => match vm.pause() {
                 Ok(()) => Ok(json!({})),

@@ -1,10 +1,12 @@
-//! KVM's binary statistics: what KVM itself counted of halts, wake-ups, polls,
+//! Statistics: KVM's binary ones, what KVM itself counted of halts, wake-ups, polls,
 //! hypercalls and directed yields.
 //!
 //! - [`StatsFd`]: `KVM_GET_STATS_FD`, which kvm-ioctls does not wrap;
 //! - [`decode`]: the binary format, from bytes that are taken to be anything;
-//! - [`KvmStats`]: the counters this VMM reports, summed over a VM's vCPUs.
+//! - [`KvmStats`]: the counters this VMM reports, summed over a VM's vCPUs;
+//! - [`VmmStats`]: what this process counts itself: exits by kind, halts and kicks.
 
+mod counts;
 mod decode;
 mod fd;
 
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use kvm_ioctls::VcpuFd;
 use serde::Serialize;
 
+pub use counts::{Event, VcpuCounts, VmmStats};
 pub use decode::{Base, Kind, MAX_IMAGE, MAX_STATS, Stat, StatsError, Unit, decode};
 pub use fd::{StatValue, StatsFd};
 

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use cpuid_features::Negotiated;
+use cpuid_features::{KvmFeatures, Negotiated};
 use hypercall_abi::Enforcement;
 use kvm_ioctls::Cap;
 use pv_lock_host::{ApicId, HaltScheduler, VcpuParker};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::kvm_vm::KvmVm;
 use super::running::RunningVm;
@@ -16,16 +17,19 @@ use super::{VmError, pc};
 use crate::backend::hosted::HostedVcpu;
 use crate::backend::kvm::KvmVcpu;
 use crate::backend::{GuestImage, VcpuBackend};
-use crate::cpuid;
+use crate::cpuid::{self, ApicFeatures};
 use crate::devices::Bus;
-use crate::devices::serial::Com1;
+use crate::devices::output::Output;
+use crate::devices::serial::{COM1_GSI, Com1, InterruptLine};
 use crate::halt_mode::HaltMode;
 use crate::host::KvmHost;
 use crate::hypercall::Calls;
+use crate::interrupts::{Controllers, IoApicLine, VcpuApic};
 use crate::irqchip::KernelSignals;
+use crate::irqchip::userspace::Features;
 use crate::kicks::Kicks;
 use crate::memory::GuestMemory;
-use crate::stats::VcpuStats;
+use crate::stats::{VcpuCounts, VcpuStats, VmmStats};
 use crate::threads::VcpuThreads;
 use crate::transport::{HaltKick, Transport};
 use crate::vcpu::Vcpu;
@@ -62,6 +66,8 @@ pub struct VmParts {
     pub com1: Option<Com1>,
     /// KVM's statistics of its vCPUs. None without KVM.
     pub stats: Option<VcpuStats>,
+    /// What this process counts of its vCPUs.
+    pub vmm_stats: VmmStats,
     /// Ticks of the guest's clock a second: of the TSC, or of the hosted
     /// backend's nanoseconds.
     pub clock_hz: u64,
@@ -76,7 +82,9 @@ struct Backends<B> {
     signals: Option<KernelSignals>,
     com1: Option<Com1>,
     stats: Option<VcpuStats>,
+    counts: Vec<Arc<VcpuCounts>>,
     clock_hz: u64,
+    physical_address_bits: u8,
 }
 
 impl Vm {
@@ -140,28 +148,42 @@ fn on_kvm(
     negotiated: &Negotiated,
 ) -> Result<Backends<KvmVcpu>, VmError> {
     let vm = KvmVm::new(&host.kvm, Arc::clone(guest.memory()), spec)?;
-    let com1 = match &spec.platform {
-        Platform::Bare => None,
-        Platform::Pc(output) => {
-            Some(Com1::new(output.clone()).map_err(system("make a serial port"))?)
-        }
-    };
-    if let Some(com1) = com1.as_ref().filter(|_| spec.kvm_irqchip()) {
-        pc::interrupts(vm.fd(), com1)?;
+    let is_pc = matches!(spec.platform, Platform::Pc(_));
+    let mut com1 = None;
+    if is_pc {
+        pc::real_mode(vm.fd())?;
     }
-    let tsc_deadline =
-        com1.is_some() && spec.kvm_irqchip() && host.kvm.check_extension(Cap::TscDeadlineTimer);
+    if let (Platform::Pc(output), true) = (&spec.platform, spec.kvm_irqchip()) {
+        let irqfd = EventFd::new(EFD_NONBLOCK).map_err(system("make an event"))?;
+        pc::interrupts(vm.fd(), &irqfd)?;
+        com1 = Some(serial_port(output, Arc::new(irqfd))?);
+    }
+    let apic = if spec.kvm_irqchip() {
+        ApicFeatures::Kernel {
+            // The embedded guests have no use for it.
+            tsc_deadline: is_pc && host.kvm.check_extension(Cap::TscDeadlineTimer),
+        }
+    } else if spec.own_irqchip() {
+        ApicFeatures::Userspace {
+            x2apic: spec.x2apic,
+        }
+    } else {
+        ApicFeatures::None
+    };
     let mut vcpus = Vec::new();
     let mut stats = VcpuStats::default();
     for index in 0..spec.vcpus {
         let cpuid = match &spec.platform {
-            Platform::Bare => cpuid::for_vcpu(&host.cpuid, negotiated, index)?,
+            Platform::Bare => cpuid::for_vcpu(&host.cpuid, negotiated, index, apic)?,
             Platform::Pc(_) => {
-                cpuid::for_smp_vcpu(&host.cpuid, negotiated, index, spec.vcpus, tsc_deadline)?
+                cpuid::for_smp_vcpu(&host.cpuid, negotiated, index, spec.vcpus, apic)?
             }
         };
         let vcpu = vm.vcpu(index, &cpuid)?;
-        if com1.is_some() {
+        if apic == ApicFeatures::None {
+            vcpu.disable_apic()?;
+        }
+        if is_pc {
             pc::memory_types(vcpu.fd())?;
             if spec.kvm_irqchip() {
                 pc::local_apic(vcpu.fd())?;
@@ -178,9 +200,15 @@ fn on_kvm(
         signals: vm.signals()?,
         com1,
         stats: Some(stats),
+        counts: vcpus.iter().map(|vcpu| Arc::clone(vcpu.counts())).collect(),
         clock_hz: vcpus.first().and_then(KvmVcpu::tsc_hz).unwrap_or(NANOS),
+        physical_address_bits: cpuid::physical_address_bits(&host.cpuid),
         vcpus,
     })
+}
+
+fn serial_port(output: &Output, line: Arc<dyn InterruptLine>) -> Result<Com1, VmError> {
+    Com1::new(output.clone(), line).map_err(system("make a serial port"))
 }
 
 fn hosted(spec: &VmSpec, guest: &dyn GuestImage) -> Result<Backends<HostedVcpu>, VmError> {
@@ -190,7 +218,9 @@ fn hosted(spec: &VmSpec, guest: &dyn GuestImage) -> Result<Backends<HostedVcpu>,
         signals: None,
         com1: None,
         stats: None,
+        counts: Vec::new(),
         clock_hz: NANOS,
+        physical_address_bits: 0,
     })
 }
 
@@ -214,21 +244,50 @@ fn assemble<B: VcpuBackend>(
         .policy
         .scheduler(halt, halted, &apic_ids)
         .map_err(VmError::Scheduler)?;
+    let scheduler = Arc::new(scheduler);
     let kicks = Kicks::new(scheduler.kicker(), backends.signals);
-    let calls = Calls::new(kicks.clone(), &apic_ids).with_map_gpa_range(spec.map_gpa_range);
+    let mut com1 = backends.com1;
+    let mut controllers = None;
+    if let (Platform::Pc(output), true) = (&spec.platform, spec.own_irqchip()) {
+        let shared = Controllers::new(&apic_ids, kicks.clone(), threads.clone());
+        let shared = Arc::new(shared.map_err(VmError::ApicIds)?);
+        let line = IoApicLine::new(Arc::clone(&shared), COM1_GSI as usize);
+        com1 = Some(serial_port(output, Arc::new(line))?);
+        controllers = Some(shared);
+    }
+    let features = Features {
+        x2apic: spec.x2apic,
+        physical_address_bits: backends.physical_address_bits,
+    };
+    let calls = Calls::new(kicks.clone(), &apic_ids)
+        .with_map_gpa_range(spec.map_gpa_range)
+        .with_controllers(controllers.clone());
     let enforcement = match spec.enforce_features {
         true => Enforcement::Enforced(negotiated.features),
         false => Enforcement::NotEnforced,
     };
-    let bus = Arc::new(backends.com1.clone().map_or_else(Bus::default, Bus::pc));
+    let bus = Arc::new(com1.clone().map_or_else(Bus::default, Bus::pc));
+    let mut counts = backends.counts.iter();
     let vcpu = |(backend, parker): (B, VcpuParker)| {
         let (calls, bus) = (calls.clone(), Arc::clone(&bus));
-        Vcpu::new(backend, parker, calls, enforcement, bus)
+        let apic = controllers
+            .as_ref()
+            .zip(counts.next().cloned())
+            .and_then(|(shared, counts)| {
+                VcpuApic::new(Arc::clone(shared), parker.apic_id(), features, counts)
+            })
+            .map(
+                |apic| match negotiated.features.contains(KvmFeatures::PV_EOI) {
+                    true => apic.with_pv_eoi(Arc::clone(guest.memory())),
+                    false => apic,
+                },
+            );
+        Vcpu::new(backend, parker, calls, enforcement, bus).with_apic(apic)
     };
     let vcpus = backends.vcpus.into_iter().zip(parkers).map(vcpu).collect();
     Ok(Vm {
         vcpus: wrap(vcpus),
-        scheduler: Arc::new(scheduler),
+        scheduler: Arc::clone(&scheduler),
         threads,
         parts: VmParts {
             memory: Arc::clone(guest.memory()),
@@ -236,8 +295,9 @@ fn assemble<B: VcpuBackend>(
             kicks,
             apic_ids,
             bus,
-            com1: backends.com1,
+            com1,
             stats: backends.stats,
+            vmm_stats: VmmStats::new(backends.counts, Arc::clone(&scheduler)),
             clock_hz: backends.clock_hz,
         },
     })

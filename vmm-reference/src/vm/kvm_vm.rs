@@ -8,7 +8,7 @@ use kvm_ioctls::{Kvm, VmFd};
 use super::VmError;
 use super::spec::VmSpec;
 use crate::backend::kvm::{KvmVcpu, map_memory};
-use crate::backend::{BackendError, ioctl, xen};
+use crate::backend::{BackendError, exit_on_apic_msrs, ioctl, xen};
 use crate::irqchip::{KernelSignals, kernel};
 use crate::memory::GuestMemory;
 use crate::transport::Transport;
@@ -32,6 +32,9 @@ impl<'a> KvmVm<'a> {
         map_memory(&fd, &memory)?;
         if spec.kvm_irqchip() {
             kernel::create(&fd)?;
+        }
+        if spec.own_irqchip() {
+            exit_on_apic_msrs(&fd)?;
         }
         if spec.halt_kick.transport == Transport::Xen {
             xen::intercept(&fd)?;
@@ -66,9 +69,9 @@ impl<'a> KvmVm<'a> {
             .map_err(ioctl("KVM_CREATE_VCPU"))?;
         if self.spec.kvm_irqchip() {
             kernel::enable_lapic(&fd)?;
-            if self.spec.enforce_features {
-                kernel::enforce_cpuid(&fd)?;
-            }
+        }
+        if self.spec.enforce_features && (self.spec.kvm_irqchip() || self.spec.own_irqchip()) {
+            kernel::enforce_cpuid(&fd)?;
         }
         let mut vcpu = KvmVcpu::new(fd, Arc::clone(&self.memory))?;
         if self.spec.halt_kick.transport == Transport::Port {

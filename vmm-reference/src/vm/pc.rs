@@ -2,9 +2,10 @@
 
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, Msrs, kvm_msr_entry, kvm_pit_config};
 use kvm_ioctls::{VcpuFd, VmFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::backend::{BackendError, ioctl};
-use crate::devices::serial::{COM1_GSI, Com1};
+use crate::devices::serial::COM1_GSI;
 use crate::irqchip::kernel::set_register;
 
 /// Three pages that Intel hosts need, in the hole for devices.
@@ -19,17 +20,21 @@ const MODE_NMI: u32 = 4 << 8;
 const MSR_MTRR_DEF_TYPE: u32 = 0x2ff;
 const MTRR_ENABLED_WRITE_BACK: u64 = (1 << 11) | 6;
 
+/// What Intel hosts need for a guest in real mode; before the first vCPU.
+pub(super) fn real_mode(vm: &VmFd) -> Result<(), BackendError> {
+    vm.set_tss_address(TSS).map_err(ioctl("KVM_SET_TSS_ADDR"))
+}
+
 /// What a PC has beside the interrupt controllers, in KVM; before the first
-/// vCPU.
-pub(super) fn interrupts(vm: &VmFd, com1: &Com1) -> Result<(), BackendError> {
-    vm.set_tss_address(TSS).map_err(ioctl("KVM_SET_TSS_ADDR"))?;
+/// vCPU. `com1` becomes the irqfd of its interrupt.
+pub(super) fn interrupts(vm: &VmFd, com1: &EventFd) -> Result<(), BackendError> {
     // Port 0x61 too: guests look there for the timer's second channel.
     let pit = kvm_pit_config {
         flags: KVM_PIT_SPEAKER_DUMMY,
         ..Default::default()
     };
     vm.create_pit2(pit).map_err(ioctl("KVM_CREATE_PIT2"))?;
-    vm.register_irqfd(com1.interrupt(), COM1_GSI)
+    vm.register_irqfd(com1, COM1_GSI)
         .map_err(ioctl("KVM_IRQFD"))
 }
 

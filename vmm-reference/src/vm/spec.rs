@@ -38,6 +38,9 @@ pub struct VmSpec {
     pub map_gpa_range: bool,
     /// The hardware around the vCPUs.
     pub platform: Platform,
+    /// The guest may switch its local APIC to x2APIC mode, where that is this
+    /// process's.
+    pub x2apic: bool,
 }
 
 impl VmSpec {
@@ -52,6 +55,7 @@ impl VmSpec {
             enforce_features: true,
             map_gpa_range: false,
             platform: Platform::Bare,
+            x2apic: true,
         }
     }
 
@@ -60,10 +64,22 @@ impl VmSpec {
         self.halt_kick.halt == HaltMode::Kernel
     }
 
+    /// This process's interrupt controllers are there: a PC has some.
+    pub(super) fn own_irqchip(&self) -> bool {
+        !self.kvm_irqchip() && matches!(self.platform, Platform::Pc(_))
+    }
+
     fn support(&self) -> VmmSupport {
+        let mut support = cpuid::support(self.halt_kick, self.vcpus);
+        if self.own_irqchip() {
+            support.implements |= KvmFeatures::PV_EOI;
+            support
+                .implements
+                .set(KvmFeatures::PV_SEND_IPI, self.halt_kick.kicks_come_here());
+        }
         VmmSupport {
             exit_hypercall: self.map_gpa_range,
-            ..cpuid::support(self.halt_kick, self.vcpus)
+            ..support
         }
     }
 

@@ -26,6 +26,9 @@ pub enum VmError {
     /// Its scheduler can't be made.
     #[error("halt/kick scheduler: {0}")]
     Scheduler(BuildError),
+    /// Its interrupt controllers.
+    #[error(transparent)]
+    ApicIds(crate::irqchip::userspace::DuplicateId),
     /// The hosted transport was asked for on KVM, or another one without KVM.
     #[error("the hosted transport and the hosted backend go together")]
     HostedTransport,

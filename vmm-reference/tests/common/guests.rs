@@ -214,6 +214,40 @@ guest!(
 );
 
 guest!(
+    /// Writes noise to registers of the local APIC and of the I/O APIC, and reads
+    /// them, for ever; but for the interrupt command, by which it would reset
+    /// itself. The timer is started periodic with a count of 1. Prints after 256.
+    apic_noise, test_guest_apic_noise_start, test_guest_apic_noise_end,
+    "   mov  ebx, 0xfee00000",
+    "   mov  dword ptr [ebx + 0xf0], 0x1ff",
+    "   mov  dword ptr [ebx + 0x320], 0x20040",
+    "   mov  dword ptr [ebx + 0x380], 1",
+    "   mov  edi, 256",
+    "   mov  eax, 12345",
+    "1: imul eax, eax, 1103515245",
+    "   add  eax, 12345",
+    "   mov  esi, eax",
+    "   shr  esi, 12",
+    "   and  esi, 0xffc",
+    "   cmp  esi, 0x300",
+    "   je   1b",
+    "   mov  [ebx + esi], eax",
+    "   mov  ecx, [ebx + esi]",
+    "   mov  [0xfec00000], eax",
+    "   mov  [0xfec00010], eax",
+    "   mov  ecx, [0xfec00010]",
+    "   dec  edi",
+    "   jnz  1b",
+    "   mov  edx, 0x3f8",
+    "   mov  ecx, eax",
+    "   mov  al, 'n'",
+    "   out  dx, al",
+    "   mov  eax, ecx",
+    "   mov  edi, 256",
+    "   jmp  1b",
+);
+
+guest!(
     /// Resets the machine by the keyboard controller, once that is ready.
     resetter, test_guest_reset_start, test_guest_reset_end,
     "1: in al, 0x64",
