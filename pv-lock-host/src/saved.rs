@@ -120,12 +120,14 @@ impl<P: Platform> HaltScheduler<P> {
 
     /// Puts a saved state into a scheduler with the same APIC ids, in any order,
     /// all of whose vCPUs are at rest or have not begun. It is paused afterwards:
-    /// start the threads, then
-    /// [`Kicker::resume_all`](crate::Kicker::resume_all). Kicks that come
-    /// meanwhile may be lost.
+    /// start the threads, which begin with
+    /// [`VcpuParker::wait_resumed`](crate::VcpuParker::wait_resumed) (it says who
+    /// was halted), then [`Kicker::resume_all`](crate::Kicker::resume_all). Kicks
+    /// that come meanwhile may be lost.
     ///
     /// # Errors
-    /// The ids differ, or a vCPU runs; nothing has changed then.
+    /// The ids differ, or a vCPU runs; nothing has changed then, but that a pause
+    /// by somebody else in that moment may have ended.
     ///
     /// ```
     /// # use pv_lock_host::{ApicId, HaltScheduler, SavedError};
@@ -197,7 +199,10 @@ impl<P: Platform> HaltScheduler<P> {
     /// ```
     pub fn reset(&self) -> Result<(), SavedError> {
         let slots = &self.shared.slots;
-        let ready = |slot: &&Slot<P>| slot.look().has(State::AWAY) && slot.look().has(State::STOP);
+        let ready = |slot: &&Slot<P>| {
+            let state = slot.look();
+            state.has(State::AWAY) && state.has(State::STOP)
+        };
         if let Some(slot) = slots.iter().find(|slot| !ready(slot)) {
             return Err(SavedError::NotPaused(slot.apic_id()));
         }

@@ -69,6 +69,7 @@ fn reach(event: Event) -> (u32, u32) {
         Event::Notify => (S::EVENT, 0),
         Event::Interrupt => (S::INTERRUPT, 0),
         Event::Release => (0, S::HELD),
+        // A pause ends a hold for good.
         Event::Pause => (S::PAUSE, S::HELD),
         Event::Resume => (0, S::PAUSE),
         Event::Stop => (S::STOP, 0),
