@@ -266,9 +266,7 @@ pub(crate) const fn step(state: State, event: Event) -> (State, Action) {
         Event::AwaitResume => {
             let awake = state.without(S::PARKED | S::QUIET | S::AWAY);
             if state.has(S::STOP) {
-                // One that was away stays so: it does not want to run.
-                let next = state.without(S::PARKED | S::QUIET);
-                (next, Action::Resume(Resumed::Stopped))
+                (awake, Action::Resume(Resumed::Stopped))
             } else if state.has(S::PAUSE) {
                 let next = state.with(S::PARKED | S::QUIET).without(S::AWAY | S::HELD);
                 (next, Action::Wait)
