@@ -274,3 +274,6 @@ impl PrivateIo for VcpuApic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,10 +130,9 @@ impl RunConfig {
         }
     }
 
-    /// What its scheduler does beyond waking whom is kicked. Not a cap where
-    /// guests have ticks: a vCPU waits in the cap's line after each slice, and where
-    /// an exit lasts longer than that, all of its turns go to its ticks. Linux with
-    /// 16 vCPUs on one pCPU did not come up so.
+    /// What its scheduler does beyond waking whom is kicked: nothing yet where the
+    /// guest's interrupts come from this process. A hold does not know of the local
+    /// APIC's timer, and would have the guest's ticks wait.
     pub fn policy(&self) -> Policy {
         Policy {
             yielding: match self.halt {
