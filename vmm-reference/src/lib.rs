@@ -27,6 +27,7 @@ pub mod run;
 pub mod signals;
 pub mod stats;
 mod stderr;
+pub mod study;
 pub mod terminal;
 pub mod threads;
 pub mod transport;
