@@ -5,10 +5,16 @@
 //! - [`dataset`]: what was measured, as JSON and CSV;
 //! - [`statistics`]: intervals, verdicts, the knee;
 //! - [`schedule`]: which cell runs next;
+//! - [`figures`]: the pictures of a report;
+//! - [`report`]: the page;
+//! - [`compare`]: two studies;
 //! - [`sample`]: a dataset that nobody measured.
 
+pub mod compare;
 pub mod dataset;
+pub mod figures;
 pub mod finite;
+pub mod report;
 pub mod sample;
 pub mod schedule;
 pub mod statistics;

@@ -2,7 +2,7 @@
 //!
 //! - [`bootstrap`]: a median with the interval that it is in;
 //! - [`permutation`]: is there a difference, and a verdict in words;
-//! - [`knee`]: up to which overcommit ratio the work done per host CPU holds.
+//! - [`mod@knee`]: up to which overcommit ratio the work done per host CPU holds.
 //!
 //! Everything is a function of its input and a seed: the same file gives the
 //! same report.
