@@ -30,6 +30,7 @@ mod stderr;
 pub mod study;
 pub mod terminal;
 pub mod threads;
+pub mod trace;
 pub mod transport;
 pub mod vcpu;
 pub mod vm;
