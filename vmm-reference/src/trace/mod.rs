@@ -3,11 +3,13 @@
 //!
 //! - [`ring`]: the events of one vCPU, recorded by its own thread;
 //! - [`spans`]: events as states with a begin and an end, and kicks as arrows;
+//! - [`switches`]: what the kernel says of the vCPUs' threads;
 //! - [`chrome`]: the Chrome JSON trace format, which Perfetto opens.
 
 pub mod chrome;
 pub mod ring;
 pub mod spans;
+pub mod switches;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
