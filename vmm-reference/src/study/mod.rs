@@ -4,17 +4,25 @@
 //! - [`finite`]: numbers that are never NaN;
 //! - [`dataset`]: what was measured, as JSON and CSV;
 //! - [`statistics`]: intervals, verdicts, the knee;
+//! - [`plan`]: which cells there are;
 //! - [`schedule`]: which cell runs next;
+//! - [`watch`]: the host meanwhile;
+//! - [`driver`]: from the plan to the data;
 //! - [`figures`]: the pictures of a report;
 //! - [`report`]: the page;
+//! - [`output`]: the files;
 //! - [`compare`]: two studies;
 //! - [`sample`]: a dataset that nobody measured.
 
 pub mod compare;
 pub mod dataset;
+pub mod driver;
 pub mod figures;
 pub mod finite;
+pub mod output;
+pub mod plan;
 pub mod report;
 pub mod sample;
 pub mod schedule;
 pub mod statistics;
+pub mod watch;

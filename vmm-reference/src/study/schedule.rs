@@ -115,6 +115,13 @@ impl Schedule {
         }
     }
 
+    /// A run is over that measured nothing of use: the host slept meanwhile.
+    pub fn lose(&mut self, run: Next, took: Duration) {
+        if let Some(cell) = self.cells.get_mut(run.cell) {
+            cell.took = Some(took);
+        }
+    }
+
     /// A run failed: its cell is not tried again.
     pub fn fail(&mut self, run: Next) {
         if let Some(cell) = self.cells.get_mut(run.cell) {
