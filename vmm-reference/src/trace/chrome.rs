@@ -3,7 +3,7 @@
 //! for one that is latched, metadata (`M`) for names. Perfetto and Chromium open
 //! it.
 //!
-//! A process is a VM, a thread its vCPU; process 0 has a thread for each host
+//! A process is a VM, a thread its vCPU; process 1 has a thread for each host
 //! CPU, if the kernel's context switches were recorded. Times are in
 //! microseconds, as the format has it.
 
@@ -12,14 +12,13 @@ use std::io;
 use serde::Serialize;
 use serde::ser::{SerializeSeq as _, Serializer as _};
 
-use super::VcpuTrace;
-use super::spans::{Kick, Span, State, Switch, kicks, states};
+use super::spans::{Kick, Span, State, kicks, states};
+use super::{Trace, VcpuTrace};
 
 /// A line of the file.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     name: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
     cat: &'a str,
     ph: char,
     ts: f64,
@@ -62,27 +61,38 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The host CPUs' process.
-const PCPUS: u32 = 0;
+/// The category that Chromium gives to names.
+const METADATA: &str = "__metadata";
+/// The host CPUs' process. Viewers know 0 as nobody's number, of processes and
+/// of threads.
+const PCPUS: u32 = 1;
 
+/// The process of a VM.
 const fn pid(trace: &VcpuTrace) -> u32 {
-    trace.vm.saturating_add(1)
+    trace.vm.saturating_add(PCPUS + 1)
+}
+
+/// The thread of a vCPU, or of a host CPU.
+const fn tid(index: u32) -> u32 {
+    index.saturating_add(1)
 }
 
 fn micros(ns: u64) -> f64 {
     ns as f64 / 1e3
 }
 
-/// Writes the file: a vCPU's trace with the switches of its thread, which may be
-/// none.
-pub fn write(to: impl io::Write, traces: &[VcpuTrace], switches: &[Vec<Switch>]) -> io::Result<()> {
+/// Writes the file.
+///
+/// # Errors
+/// It can't be written.
+pub fn write(to: impl io::Write, trace: &Trace) -> io::Result<()> {
+    let traces = &trace.vcpus;
     let mut json = serde_json::Serializer::new(to);
     let mut out = json.serialize_seq(None)?;
-    names(&mut out, traces)?;
+    names(&mut out, trace)?;
     let mut pcpus = Vec::new();
-    for (index, trace) in traces.iter().enumerate() {
-        let switches = switches.get(index).map_or(&[][..], Vec::as_slice);
-        for span in states(trace, switches) {
+    for trace in traces {
+        for span in states(trace) {
             out.serialize_element(&Line {
                 dur: Some(micros(span.to - span.from)),
                 ..Line::new(
@@ -91,7 +101,7 @@ pub fn write(to: impl io::Write, traces: &[VcpuTrace], switches: &[Vec<Switch>])
                     'X',
                     micros(span.from),
                     pid(trace),
-                    trace.vcpu,
+                    tid(trace.vcpu),
                 )
             })?;
             if let State::Running(Some(pcpu)) = span.state {
@@ -121,27 +131,38 @@ const fn name(span: Span) -> &'static str {
     }
 }
 
-fn names<W: io::Write>(out: &mut Out<'_, W>, traces: &[VcpuTrace]) -> serde_json::Result<()> {
+fn names<W: io::Write>(out: &mut Out<'_, W>, all: &Trace) -> serde_json::Result<()> {
     let mut last = None;
-    for trace in traces {
-        let (vm, vcpu) = (format!("VM {}", trace.vm), format!("vCPU {}", trace.vcpu));
+    for trace in &all.vcpus {
+        let name = all.names.get(trace.vm as usize).map_or("", String::as_str);
+        let (vm, vcpu) = (
+            format!("VM {} {name}", trace.vm),
+            format!("vCPU {}", trace.vcpu),
+        );
         if last != Some(trace.vm) {
             out.serialize_element(&Line {
                 args: Some(Args { name: &vm }),
-                ..Line::new("process_name", "", 'M', 0.0, pid(trace), 0)
+                ..Line::new("process_name", METADATA, 'M', 0.0, pid(trace), tid(0))
             })?;
         }
         last = Some(trace.vm);
         out.serialize_element(&Line {
             args: Some(Args { name: &vcpu }),
-            ..Line::new("thread_name", "", 'M', 0.0, pid(trace), trace.vcpu)
+            ..Line::new(
+                "thread_name",
+                METADATA,
+                'M',
+                0.0,
+                pid(trace),
+                tid(trace.vcpu),
+            )
         })?;
         if trace.dropped > 0 {
             let text = format!("{} older events had no room", trace.dropped);
             let begin = trace.events.first().map_or(0.0, |event| micros(event.at));
             out.serialize_element(&Line {
                 s: Some('t'),
-                ..Line::new(&text, "vcpu", 'i', begin, pid(trace), trace.vcpu)
+                ..Line::new(&text, "vcpu", 'i', begin, pid(trace), tid(trace.vcpu))
             })?;
         }
     }
@@ -157,7 +178,7 @@ fn on_pcpus<W: io::Write>(
     if !spans.is_empty() {
         out.serialize_element(&Line {
             args: Some(Args { name: "pCPUs" }),
-            ..Line::new("process_name", "", 'M', 0.0, PCPUS, 0)
+            ..Line::new("process_name", METADATA, 'M', 0.0, PCPUS, tid(0))
         })?;
     }
     for &(pcpu, span, trace) in spans.iter() {
@@ -165,14 +186,14 @@ fn on_pcpus<W: io::Write>(
             let name = format!("pCPU {pcpu}");
             out.serialize_element(&Line {
                 args: Some(Args { name: &name }),
-                ..Line::new("thread_name", "", 'M', 0.0, PCPUS, pcpu)
+                ..Line::new("thread_name", METADATA, 'M', 0.0, PCPUS, tid(pcpu))
             })?;
         }
         last = Some(pcpu);
         let name = format!("vCPU {}.{}", trace.vm, trace.vcpu);
         out.serialize_element(&Line {
             dur: Some(micros(span.to - span.from)),
-            ..Line::new(&name, "pcpu", 'X', micros(span.from), PCPUS, pcpu)
+            ..Line::new(&name, "pcpu", 'X', micros(span.from), PCPUS, tid(pcpu))
         })?;
     }
     Ok(())
@@ -185,31 +206,38 @@ fn arrow<W: io::Write>(
     from: &VcpuTrace,
     target: &VcpuTrace,
 ) -> serde_json::Result<()> {
-    let (at, tid) = (micros(kick.at), from.vcpu);
+    let (at, kicker) = (micros(kick.at), tid(from.vcpu));
     let Some(ran) = kick.ran else {
         return out.serialize_element(&Line {
             s: Some('t'),
-            ..Line::new("kick, latched", "kick", 'i', at, pid(from), tid)
+            ..Line::new("kick, latched", "kick", 'i', at, pid(from), kicker)
         });
     };
     out.serialize_element(&Line {
         id: Some(id),
-        ..Line::new("kick", "kick", 's', at, pid(from), tid)
+        ..Line::new("kick", "kick", 's', at, pid(from), kicker)
     })?;
     out.serialize_element(&Line {
         id: Some(id),
         bp: Some('e'),
-        ..Line::new("kick", "kick", 'f', micros(ran), pid(target), target.vcpu)
+        ..Line::new(
+            "kick",
+            "kick",
+            'f',
+            micros(ran),
+            pid(target),
+            tid(target.vcpu),
+        )
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Event, What};
+    use super::super::{Event, Place, Switch, What};
     use super::*;
 
-    fn sample() -> (Vec<VcpuTrace>, Vec<Vec<Switch>>) {
-        let trace = |vcpu, events: &[(u64, What)]| VcpuTrace {
+    fn sample() -> Trace {
+        let trace = |vcpu, events: &[(u64, What)], switch: Switch| VcpuTrace {
             vm: 1,
             vcpu,
             events: events
@@ -217,43 +245,33 @@ mod tests {
                 .map(|&(at, what)| Event { at, what })
                 .collect(),
             dropped: u64::from(vcpu),
+            began: 0,
+            switches: vec![switch],
         };
-        let traces = vec![
-            trace(
-                0,
-                &[
-                    (0, What::Running),
-                    (2500, What::Kicks(1)),
-                    (9000, What::Ended),
-                ],
-            ),
-            trace(
-                1,
-                &[
-                    (0, What::Halted),
-                    (4000, What::Running),
-                    (9000, What::Ended),
-                ],
-            ),
+        let kicks = [
+            (0, What::Running),
+            (2500, What::Kicks(1)),
+            (9000, What::Ended),
         ];
-        let switches = vec![
-            vec![Switch {
-                at: 0,
-                pcpu: Some(3),
-            }],
-            vec![Switch {
-                at: 3900,
-                pcpu: Some(2),
-            }],
+        let kicked = [
+            (0, What::Halted),
+            (4000, What::Running),
+            (9000, What::Ended),
         ];
-        (traces, switches)
+        let on = |at, pcpu| Switch {
+            at,
+            now: Place::On(pcpu),
+        };
+        Trace {
+            names: vec!["other".to_string(), "pv".to_string()],
+            vcpus: vec![trace(0, &kicks, on(0, 3)), trace(1, &kicked, on(3900, 2))],
+        }
     }
 
     #[test]
     fn what_the_format_asks_for() {
-        let (traces, switches) = sample();
         let mut text = Vec::new();
-        write(&mut text, &traces, &switches).unwrap();
+        write(&mut text, &sample()).unwrap();
         let lines: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap();
         let of = |ph: &'static str| lines.iter().filter(move |line| line["ph"] == ph);
         for line in &lines {
@@ -266,20 +284,20 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            ["VM 1", "vCPU 0", "vCPU 1", "pCPUs", "pCPU 2", "pCPU 3"]
+            ["VM 1 pv", "vCPU 0", "vCPU 1", "pCPUs", "pCPU 2", "pCPU 3"]
         );
         let (begin, end) = (of("s").next().unwrap(), of("f").next().unwrap());
         assert_eq!((&begin["ts"], &end["ts"]), (&2.5.into(), &4.0.into()));
         assert_eq!(begin["id"], end["id"]);
         assert_eq!(end["bp"], "e");
-        assert_eq!((&begin["tid"], &end["tid"]), (&0.into(), &1.into()));
+        assert_eq!((&begin["tid"], &end["tid"]), (&1.into(), &2.into()));
         assert_eq!(of("i").count(), 1, "one event had no room");
     }
 
     #[test]
     fn a_trace_of_nothing_is_an_empty_list() {
         let mut text = Vec::new();
-        write(&mut text, &[], &[]).unwrap();
+        write(&mut text, &Trace::default()).unwrap();
         assert_eq!(text, b"[]");
     }
 }

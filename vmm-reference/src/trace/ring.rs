@@ -37,6 +37,7 @@ pub struct Ring {
     events: VecDeque<Event>,
     capacity: usize,
     dropped: u64,
+    began: Option<u64>,
 }
 
 impl Ring {
@@ -48,6 +49,7 @@ impl Ring {
             events: VecDeque::with_capacity(capacity),
             capacity,
             dropped: 0,
+            began: None,
         }
     }
 
@@ -58,9 +60,13 @@ impl Ring {
             self.events.pop_front();
             self.dropped += 1;
         }
+        self.began.get_or_insert(event.at);
         self.events.push_back(event);
     }
 }
+
+/// Nanoseconds: one that may run at once is not held.
+const HELD: u64 = 2_000;
 
 /// A vCPU's recorder: off unless somebody wants a trace, and then one branch.
 #[derive(Debug, Default)]
@@ -90,6 +96,30 @@ impl Recorder {
         }
     }
 
+    /// Does `wait`, and records that the vCPU was held if that took time.
+    #[inline]
+    pub fn held<T>(&mut self, wait: impl FnOnce() -> T) -> T {
+        match &mut self.0 {
+            None => wait(),
+            Some(on) => {
+                let from = on.now();
+                let waited = wait();
+                let to = on.now();
+                if to - from >= HELD {
+                    on.ring.push(Event {
+                        at: from,
+                        what: What::Held,
+                    });
+                    on.ring.push(Event {
+                        at: to,
+                        what: What::Running,
+                    });
+                }
+                waited
+            }
+        }
+    }
+
     /// Whether it records.
     pub const fn is_on(&self) -> bool {
         self.0.is_some()
@@ -99,10 +129,14 @@ impl Recorder {
 impl On {
     #[inline(never)]
     fn record(&mut self, what: What) {
+        let at = self.now();
+        self.ring.push(Event { at, what });
+    }
+
+    fn now(&self) -> u64 {
         let at = self.to.epoch().elapsed().as_nanos();
         // 584 years.
-        let at = u64::try_from(at).unwrap_or(u64::MAX);
-        self.ring.push(Event { at, what });
+        u64::try_from(at).unwrap_or(u64::MAX)
     }
 }
 
@@ -113,8 +147,10 @@ impl Drop for Recorder {
             to.leave(VcpuTrace {
                 vm,
                 vcpu,
+                began: ring.began.unwrap_or(0),
                 events: ring.events.into(),
                 dropped: ring.dropped,
+                switches: Vec::new(),
             });
         }
     }
@@ -122,7 +158,25 @@ impl Drop for Recorder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Trace;
     use super::*;
+
+    #[test]
+    fn a_hold_is_recorded_if_it_took_time() {
+        let collector = Collector::new(8);
+        let mut recorder = collector.vm("").recorder(0);
+        recorder.record(What::Running);
+        assert_eq!(recorder.held(|| 7), 7);
+        recorder.held(|| std::thread::sleep(std::time::Duration::from_millis(2)));
+        drop(recorder);
+        let events = &collector.take().vcpus[0].events;
+        let what: Vec<What> = events.iter().map(|event| event.what).collect();
+        assert!(what.ends_with(&[What::Held, What::Running]), "{what:?}");
+        let [.., held, runs] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert!(runs.at - held.at >= 2_000_000);
+    }
 
     #[test]
     fn a_full_ring_forgets_the_oldest() {
@@ -143,8 +197,9 @@ mod tests {
         let mut off = Recorder::OFF;
         off.record(What::Running);
         drop(off);
+        let vms = [collector.vm("a"), collector.vm("b")];
         let threads = [(1, 0), (0, 1), (0, 0)].map(|(vm, vcpu)| {
-            let mut recorder = collector.recorder(vm, vcpu);
+            let mut recorder = vms[vm].recorder(vcpu);
             std::thread::spawn(move || {
                 recorder.record(What::Running);
                 recorder.record(What::Kicks(vcpu));
@@ -153,10 +208,12 @@ mod tests {
         for thread in threads {
             thread.join().unwrap();
         }
-        let all = collector.take();
+        let trace = collector.take();
+        assert_eq!(trace.names, ["a", "b"]);
+        let all = trace.vcpus;
         let who: Vec<_> = all.iter().map(|t| (t.vm, t.vcpu, t.events.len())).collect();
         assert_eq!(who, [(0, 0, 2), (0, 1, 2), (1, 0, 2)]);
         assert!(all.iter().all(|t| t.events[0].at <= t.events[1].at));
-        assert!(collector.take().is_empty());
+        assert_eq!(collector.take(), Trace::default());
     }
 }

@@ -38,8 +38,19 @@ pub struct Span {
 pub struct Switch {
     /// Nanoseconds after the epoch.
     pub at: u64,
-    /// The host CPU that it is on from now; none: it is off.
-    pub pcpu: Option<u32>,
+    /// Where it is from now.
+    pub now: Place,
+}
+
+/// Where the kernel has a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On this host CPU.
+    On(u32),
+    /// Preempted: it would run.
+    Preempted,
+    /// Asleep.
+    Asleep,
 }
 
 /// A kick. `to` is an index into the traces, of the same VM.
@@ -56,8 +67,9 @@ pub struct Kick {
 }
 
 /// The states of a vCPU, in order, without gaps from its first event to its
-/// last. `switches` of its thread, in order; empty: not recorded.
-pub fn states(trace: &VcpuTrace, switches: &[Switch]) -> Vec<Span> {
+/// last.
+pub fn states(trace: &VcpuTrace) -> Vec<Span> {
+    let switches = &trace.switches;
     let changes = trace.events.iter().filter_map(|event| {
         let state = match event.what {
             What::Running => Some(State::Running(None)),
@@ -99,9 +111,11 @@ fn push(spans: &mut Vec<Span>, span: Span) {
 /// A span of running, by what the kernel says of its thread.
 fn split(from: u64, to: u64, switches: &[Switch], spans: &mut Vec<Span>) {
     let next = switches.partition_point(|switch| switch.at <= from);
-    let state = |switch: Option<&Switch>| match switch.map(|switch| switch.pcpu) {
-        Some(Some(pcpu)) => State::Running(Some(pcpu)),
-        Some(None) => State::Waiting,
+    let state = |switch: Option<&Switch>| match switch.map(|switch| switch.now) {
+        Some(Place::On(pcpu)) => State::Running(Some(pcpu)),
+        Some(Place::Preempted) => State::Waiting,
+        // In KVM, which halts it: this process does not.
+        Some(Place::Asleep) => State::Halted,
         // Before the first switch that was recorded.
         None => State::Running(None),
     };
@@ -171,12 +185,21 @@ mod tests {
     use super::*;
 
     fn trace(vcpu: u32, events: &[(u64, What)]) -> VcpuTrace {
+        switched(vcpu, events, &[])
+    }
+
+    fn switched(vcpu: u32, events: &[(u64, What)], switches: &[(u64, Place)]) -> VcpuTrace {
         let events = events.iter().map(|&(at, what)| Event { at, what });
         VcpuTrace {
             vm: 0,
             vcpu,
             events: events.collect(),
             dropped: 0,
+            began: 0,
+            switches: switches
+                .iter()
+                .map(|&(at, now)| Switch { at, now })
+                .collect(),
         }
     }
 
@@ -199,7 +222,7 @@ mod tests {
             ],
         );
         assert_eq!(
-            plain(&states(&trace, &[])),
+            plain(&states(&trace)),
             [
                 (10, 20, State::Running(None)),
                 (20, 30, State::Halted),
@@ -211,26 +234,28 @@ mod tests {
 
     #[test]
     fn running_is_split_by_the_kernel() {
-        let trace = trace(
-            0,
-            &[(10, What::Running), (60, What::Halted), (70, What::Ended)],
-        );
-        let switches = [(5, Some(1)), (20, None), (40, Some(0)), (65, None)];
-        let switches = switches.map(|(at, pcpu)| Switch { at, pcpu });
+        let events = [(10, What::Running), (60, What::Halted), (70, What::Ended)];
+        let switches = [
+            (5, Place::On(1)),
+            (20, Place::Preempted),
+            (40, Place::On(0)),
+            (50, Place::Asleep),
+            (55, Place::On(1)),
+            (65, Place::Asleep),
+        ];
         assert_eq!(
-            plain(&states(&trace, &switches)),
+            plain(&states(&switched(0, &events, &switches))),
             [
                 (10, 20, State::Running(Some(1))),
                 (20, 40, State::Waiting),
-                (40, 60, State::Running(Some(0))),
+                (40, 50, State::Running(Some(0))),
+                (50, 55, State::Halted),
+                (55, 60, State::Running(Some(1))),
                 (60, 70, State::Halted),
             ]
         );
-        let late = [Switch { at: 30, pcpu: None }];
-        assert_eq!(
-            plain(&states(&trace, &late))[0],
-            (10, 30, State::Running(None))
-        );
+        let late = states(&switched(0, &events, &[(30, Place::Preempted)]));
+        assert_eq!(plain(&late)[0], (10, 30, State::Running(None)));
     }
 
     #[test]
@@ -264,7 +289,7 @@ mod tests {
 
     #[test]
     fn nothing_recorded_is_nothing() {
-        assert!(states(&trace(0, &[]), &[]).is_empty());
+        assert!(states(&trace(0, &[])).is_empty());
         assert!(kicks(&[]).is_empty());
     }
 }

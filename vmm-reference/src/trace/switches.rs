@@ -10,7 +10,7 @@ use rustix::thread::Pid;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Collector;
-use super::spans::Switch;
+use super::spans::{Place, Switch};
 
 /// PERF_RECORD_LOST.
 const LOST: u32 = 2;
@@ -18,6 +18,12 @@ const LOST: u32 = 2;
 const SWITCH: u32 = 14;
 /// PERF_RECORD_MISC_SWITCH_OUT.
 const OUT: u16 = 1 << 13;
+/// PERF_RECORD_MISC_SWITCH_OUT_PREEMPT.
+const PREEMPTED: u16 = 1 << 14;
+
+/// Bytes of records a thread, 32 a switch; when they are full, what follows is
+/// lost.
+const ROOM: usize = 1 << 20;
 
 /// Records switches of some threads from its making on.
 pub struct Switches {
@@ -35,10 +41,12 @@ impl std::fmt::Debug for Switches {
 }
 
 impl Switches {
-    /// Of these threads, each with room for `bytes` of records (32 a switch);
-    /// when that is full, what follows is lost.
-    pub fn of(threads: &[Pid], bytes: usize, collector: &Collector) -> io::Result<Self> {
-        let samplers = threads.iter().map(|&thread| sampler(thread, bytes));
+    /// Of these threads.
+    ///
+    /// # Errors
+    /// The kernel does not allow it, or has no room.
+    pub fn of(threads: &[Pid], collector: &Collector) -> io::Result<Self> {
+        let samplers = threads.iter().map(|&thread| sampler(thread));
         let samplers = samplers.collect::<io::Result<_>>()?;
         let now = clock_gettime(ClockId::Monotonic);
         // Instant is that clock, too.
@@ -73,7 +81,7 @@ impl Switches {
     }
 }
 
-fn sampler(thread: Pid, bytes: usize) -> io::Result<Sampler> {
+fn sampler(thread: Pid) -> io::Result<Sampler> {
     let mut builder = Builder::new(Software::DUMMY);
     builder
         .observe_pid(thread.as_raw_nonzero().get())
@@ -84,7 +92,7 @@ fn sampler(thread: Pid, bytes: usize) -> io::Result<Sampler> {
         // Nobody waits for it to fill.
         .wakeup_watermark(usize::MAX >> 33)
         .enabled(true);
-    builder.build()?.sampled(bytes)
+    builder.build()?.sampled(ROOM)
 }
 
 /// A record's `sample_id`: pid and tid, time, CPU and padding; see
@@ -95,7 +103,11 @@ fn parse(body: &[u8], misc: u16, epoch: u64) -> Option<Switch> {
     let cpu = u32::from_ne_bytes(*rest.first_chunk()?);
     Some(Switch {
         at: u64::from_ne_bytes(*time).saturating_sub(epoch),
-        pcpu: (misc & OUT == 0).then_some(cpu),
+        now: match (misc & OUT != 0, misc & PREEMPTED != 0) {
+            (false, _) => Place::On(cpu),
+            (true, true) => Place::Preempted,
+            (true, false) => Place::Asleep,
+        },
     })
 }
 
@@ -109,7 +121,7 @@ mod tests {
     fn a_thread_that_sleeps_is_off_and_on_again() {
         let collector = Collector::new(1);
         let me = rustix::thread::gettid();
-        let switches = match Switches::of(&[me], 64 << 10, &collector) {
+        let switches = match Switches::of(&[me], &collector) {
             Ok(switches) => switches,
             Err(e) => {
                 println!("no context switches here: {e}");
@@ -122,7 +134,7 @@ mod tests {
         let end = u64::try_from(collector.epoch().elapsed().as_nanos()).unwrap();
         let all = switches.take().remove(0);
         let sleeps = all.windows(2).filter(|pair| {
-            let asleep = pair[0].pcpu.is_none() && pair[1].pcpu.is_some();
+            let asleep = pair[0].now == Place::Asleep && matches!(pair[1].now, Place::On(_));
             asleep && pair[1].at - pair[0].at >= 2_500_000
         });
         assert!(sleeps.count() >= 3, "{all:?}");
@@ -136,8 +148,9 @@ mod tests {
         let mut body = [0u8; 24];
         body[8..16].copy_from_slice(&500u64.to_ne_bytes());
         body[16] = 3;
-        let switch = |pcpu| Some(Switch { at: 400, pcpu });
-        assert_eq!(parse(&body, 0, 100), switch(Some(3)));
-        assert_eq!(parse(&body, OUT | 1 << 14, 100), switch(None));
+        let switch = |now| Some(Switch { at: 400, now });
+        assert_eq!(parse(&body, 0, 100), switch(Place::On(3)));
+        assert_eq!(parse(&body, OUT, 100), switch(Place::Asleep));
+        assert_eq!(parse(&body, OUT | PREEMPTED, 100), switch(Place::Preempted));
     }
 }
