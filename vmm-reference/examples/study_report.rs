@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! cargo run -p vmm-reference --example study_report -- OUT.html [data.json]
+//! cargo run -p vmm-reference --example study_report -- OUT.svg data.json work-short-vcpus
 //! ```
+//!
+//! The second takes one figure out of the report.
 
 use std::path::Path;
 
 use vmm_reference::study::dataset::Dataset;
-use vmm_reference::study::{report, sample};
+use vmm_reference::study::{figures, report, sample};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args_os().skip(1);
@@ -18,5 +21,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(from) => Dataset::read(Path::new(&from))?,
         None => sample::dataset(),
     };
-    Ok(std::fs::write(to, report::html(&data))?)
+    let text = match arguments.next() {
+        None => report::html(&data),
+        Some(id) => {
+            let mut figures = figures::all(&data).into_iter();
+            let figure = figures.find(|figure| id == figure.id.as_str());
+            report::picture(&figure.ok_or("no such figure")?)
+        }
+    };
+    Ok(std::fs::write(to, text)?)
 }

@@ -242,7 +242,7 @@ impl Cells {
             {
                 watched.push((trace, switches));
             }
-            let meter = Meter::new(&threads, running.handle());
+            let meter = Meter::new(&threads);
             vms.push(CellVm {
                 running,
                 parts,

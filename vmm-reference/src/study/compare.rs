@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::dataset::{Cell, Dataset, Load, Series};
-use super::figures::units::number;
+use super::figures::units::{number, percent};
 use super::finite::Finite;
-use super::statistics::{Interval, Verdict, median_interval, verdict};
+use super::report::warnings::NOISY;
+use super::statistics::{Interval, Verdict, median_interval, verdicts};
 
 /// A cell that both have.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +19,7 @@ pub struct Row {
     pub series: Series,
     /// VMs.
     pub vms: u32,
-    /// vCPUs a host CPU: what is alike on hosts of different size.
+    /// vCPUs a pCPU: what is alike on hosts of different size.
     pub ratio: Finite,
     /// Acquisitions a second of the first.
     pub a: Interval,
@@ -79,7 +80,7 @@ pub fn compare(a: &Dataset, b: &Dataset) -> Comparison {
         (x.key.load, x.key.series, x.key.vms) == (y.key.load, y.key.series, y.key.vms)
             && a.ratio(&x.key) == b.ratio(&y.key)
     };
-    let mut rows = Vec::new();
+    let mut both = Vec::new();
     let mut only_a = Vec::new();
     for first in a.cells.iter().filter(measured) {
         let Some(second) = b
@@ -91,20 +92,26 @@ pub fn compare(a: &Dataset, b: &Dataset) -> Comparison {
             only_a.push(first.key.to_string());
             continue;
         };
-        let rates = (first.rates(), second.rates());
-        let interval = |rates: &[f64]| median_interval(rates, a.settings.seed);
-        if let (Some(a_rate), Some(b_rate)) = (interval(&rates.0), interval(&rates.1)) {
-            rows.push(Row {
-                load: first.key.load,
-                series: first.key.series,
-                vms: first.key.vms,
-                ratio: a.ratio(&first.key),
-                a: a_rate,
-                b: b_rate,
-                verdict: verdict(&rates.0, &rates.1, a.settings.seed),
-            });
-        }
+        both.push((first, (first.rates(), second.rates())));
     }
+    let pairs: Vec<_> = both.iter().map(|(_, rates)| rates.clone()).collect();
+    let verdicts = verdicts(&pairs, a.settings.seed);
+    let interval = |rates: &[f64]| median_interval(rates, a.settings.seed);
+    let rows = both
+        .into_iter()
+        .zip(verdicts)
+        .filter_map(|((cell, rates), verdict)| {
+            Some(Row {
+                load: cell.key.load,
+                series: cell.key.series,
+                vms: cell.key.vms,
+                ratio: a.ratio(&cell.key),
+                a: interval(&rates.0)?,
+                b: interval(&rates.1)?,
+                verdict,
+            })
+        });
+    let rows = rows.collect();
     let only_b = b.cells.iter().filter(measured);
     let only_b = only_b.filter(|second| !a.cells.iter().filter(measured).any(|x| same(x, second)));
     let only_b = only_b.map(|cell| cell.key.to_string()).collect();
@@ -122,7 +129,7 @@ fn notes(a: &Dataset, b: &Dataset) -> Vec<String> {
         [
             ("backend", host.backend.clone()),
             ("CPU", host.cpu_model.clone()),
-            ("host CPUs", host.cpus.to_string()),
+            ("pCPUs", host.cpus.to_string()),
             ("kernel", host.kernel.clone()),
             ("program", data.tool.clone()),
             ("seconds a repetition", settings.seconds.to_string()),
@@ -135,9 +142,18 @@ fn notes(a: &Dataset, b: &Dataset) -> Vec<String> {
     };
     let pairs = facts(a).into_iter().zip(facts(b));
     let differ = pairs.filter(|((_, x), (_, y))| x != y);
-    differ
-        .map(|((what, x), (_, y))| format!("{what}: {x} in A, {y} in B"))
-        .collect()
+    let mut notes: Vec<String> = differ
+        .map(|((what, x), (_, y))| format!("differs: {what}: {x} in A, {y} in B"))
+        .collect();
+    for (name, data) in [("A", a), ("B", b)] {
+        if let Some(spread) = data.host.noise.spread().filter(|s| s.get() > NOISY) {
+            notes.push(format!(
+                "noise: in {name} one in ten runs of a fixed loop took {} longer than the median",
+                percent(spread.get())
+            ));
+        }
+    }
+    notes
 }
 
 impl Comparison {
@@ -146,7 +162,7 @@ impl Comparison {
         let mut out = String::new();
         // Writing to a String does not fail.
         for note in &self.notes {
-            let _ = writeln!(out, "differs: {note}");
+            let _ = writeln!(out, "{note}");
         }
         let mut last = None;
         for row in &self.rows {
@@ -210,9 +226,11 @@ mod tests {
 
     #[test]
     fn a_study_does_not_differ_from_itself() {
-        let data = sample::dataset();
+        let mut data = sample::dataset();
+        data.cells.retain(|cell| cell.key.load == Load::Short);
         let same = compare(&data, &data);
-        assert!(same.notes.is_empty() && same.only_a.is_empty() && same.only_b.is_empty());
+        assert!(same.notes.iter().all(|note| note.starts_with("noise: ")));
+        assert!(same.only_a.is_empty() && same.only_b.is_empty());
         let none = |row: &Row| matches!(row.verdict, Verdict::NoneSeen(_));
         assert!(same.rows.iter().all(none));
         let measured = data.cells.iter().filter(|c| !c.repetitions.is_empty());
@@ -222,7 +240,8 @@ mod tests {
 
     #[test]
     fn a_slower_version_and_another_host_are_seen() {
-        let a = sample::dataset();
+        let mut a = sample::dataset();
+        a.cells.retain(|cell| cell.key.load == Load::Short);
         let mut b = a.clone();
         b.settings.yielding = "nothing".to_string();
         for cell in &mut b.cells {

@@ -9,13 +9,10 @@ use std::time::Duration;
 
 use rustix::thread::Pid;
 
-use crate::vm::VmHandle;
-
 /// Reads the threads of one VM.
 #[derive(Debug)]
 pub struct Meter {
     files: Vec<File>,
-    handle: VmHandle,
     threads: u32,
 }
 
@@ -31,7 +28,7 @@ pub struct Total {
 /// Where their time went between two readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent {
-    /// On a host CPU.
+    /// On a pCPU.
     pub running: Duration,
     /// Ready, without one.
     pub run_delay: Duration,
@@ -42,9 +39,9 @@ pub struct Spent {
 }
 
 impl Meter {
-    /// Of these threads of this process, vCPUs of the VM of `handle`. A kernel
-    /// without the file is a thread without figures.
-    pub fn new(threads: &[Pid], handle: VmHandle) -> Self {
+    /// Of these threads of this process. A kernel without the file is a thread
+    /// without figures.
+    pub fn new(threads: &[Pid]) -> Self {
         let path = |thread: &Pid| {
             let id = thread.as_raw_nonzero();
             File::open(format!("/proc/self/task/{id}/schedstat"))
@@ -52,15 +49,14 @@ impl Meter {
         Self {
             files: threads.iter().filter_map(|t| path(t).ok()).collect(),
             threads: u32::try_from(threads.len()).unwrap_or(u32::MAX),
-            handle,
         }
     }
 
-    /// So far.
-    pub fn read(&self) -> Total {
+    /// So far; `held` is what the scheduler counted.
+    pub fn read(&self, held: u64) -> Total {
         let mut total = Total {
             threads: self.threads,
-            held: self.handle.held_ns(),
+            held,
             ..Total::default()
         };
         for file in &self.files {

@@ -58,7 +58,7 @@ impl Reading {
             }
             let exits = vm.parts.gauges.iter().map(|gauge| gauge.exits());
             all.exits += exits.sum::<u64>();
-            all.threads += vm.meter.read();
+            all.threads += vm.meter.read(vm.running.handle().held_ns());
         }
         Ok(all)
     }

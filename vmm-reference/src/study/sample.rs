@@ -67,7 +67,7 @@ fn rate(series: Series, ratio: f64) -> f64 {
     }
 }
 
-/// Every load, series and figure; two host CPUs.
+/// Every load, series and figure; two pCPUs.
 pub fn dataset() -> Dataset {
     let mut cells = Vec::new();
     for load in Load::ALL {

@@ -63,7 +63,7 @@ impl<'a> Line<'a> {
 
 /// The category that Chromium gives to names.
 const METADATA: &str = "__metadata";
-/// The host CPUs' process. Viewers know 0 as nobody's number, of processes and
+/// The pCPUs' process. Viewers know 0 as nobody's number, of processes and
 /// of threads.
 const PCPUS: u32 = 1;
 
@@ -72,7 +72,7 @@ const fn pid(trace: &VcpuTrace) -> u32 {
     trace.vm.saturating_add(PCPUS + 1)
 }
 
-/// The thread of a vCPU, or of a host CPU.
+/// The thread of a vCPU, or of a pCPU.
 const fn tid(index: u32) -> u32 {
     index.saturating_add(1)
 }

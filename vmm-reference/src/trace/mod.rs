@@ -4,7 +4,7 @@
 //! - [`ring`]: the events of one vCPU, recorded by its own thread;
 //! - [`spans`]: events as states with a begin and an end, and kicks as arrows;
 //! - [`switches`]: what the kernel says of the vCPUs' threads;
-//! - [`chrome`]: the Chrome JSON trace format, which Perfetto opens; [`file`]: `--trace`.
+//! - [`chrome`]: the Chrome JSON trace format, which Perfetto opens; [`mod@file`]: `--trace`.
 
 pub mod chrome;
 pub mod file;
@@ -35,7 +35,7 @@ pub struct VcpuTrace {
     pub dropped: u64,
     /// When its first event was, dropped or not.
     pub began: u64,
-    /// When its thread was on which host CPU, oldest first; empty: not recorded.
+    /// When its thread was on which pCPU, oldest first; empty: not recorded.
     pub switches: Vec<Switch>,
 }
 
@@ -62,7 +62,7 @@ impl VmTrace {
         Recorder::on(ring, self.collector.clone(), self.vm, vcpu)
     }
 
-    /// Records from now on when these threads, by index, are on a host CPU.
+    /// Records from now on when these threads, by index, are on a pCPU.
     ///
     /// # Errors
     /// The kernel does not allow it.

@@ -1,7 +1,7 @@
 //! Events as states with a begin and an end, and kicks as arrows from the
 //! kicker to the vCPU that runs again by it.
 //!
-//! A vCPU records what it wants; whether its thread had a host CPU the kernel
+//! A vCPU records what it wants; whether its thread had a pCPU the kernel
 //! knows. Where the kernel's context switches were recorded too ([`Switch`]),
 //! running is split into on which CPU and without one.
 
@@ -10,9 +10,9 @@ use super::{Event, VcpuTrace, What};
 /// A state of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Runs: on this host CPU, where that is known.
+    /// Runs: on this pCPU, where that is known.
     Running(Option<u32>),
-    /// Would run, and its thread has no host CPU.
+    /// Would run, and its thread has no pCPU.
     Waiting,
     /// Halted.
     Halted,
@@ -33,7 +33,7 @@ pub struct Span {
     pub state: State,
 }
 
-/// The kernel put a vCPU's thread on a host CPU, or took it off.
+/// The kernel put a vCPU's thread on a pCPU, or took it off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switch {
     /// Nanoseconds after the epoch.
@@ -45,7 +45,7 @@ pub struct Switch {
 /// Where the kernel has a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// On this host CPU.
+    /// On this pCPU.
     On(u32),
     /// Preempted: it would run.
     Preempted,

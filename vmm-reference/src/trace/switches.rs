@@ -1,4 +1,4 @@
-//! When the kernel put a thread on a host CPU and took it off again:
+//! When the kernel put a thread on a pCPU and took it off again:
 //! PERF_RECORD_SWITCH of perf_event_open(2), which asks for no privilege on
 //! threads of one's own (`perf_event_paranoid` up to 2).
 

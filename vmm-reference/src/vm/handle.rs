@@ -78,7 +78,7 @@ impl VmHandle {
     /// How long its vCPUs, ready to run, were held back by the scheduler, in
     /// nanoseconds, summed. The kernel does not know: their threads slept.
     pub fn held_ns(&self) -> u64 {
-        0
+        self.scheduler.counters().total().held_ns
     }
 
     /// `running`, `paused` or `ended`, a word a vCPU.

@@ -117,7 +117,7 @@ pub struct Repetition {
     pub halted: Finite,
     /// Seconds that vCPUs were held back by the cap, ready to run.
     pub held: Finite,
-    /// Seconds that vCPU threads were ready to run and had no host CPU.
+    /// Seconds that vCPU threads were ready to run and had no pCPU.
     pub run_delay: Finite,
     /// Waits for the lock.
     pub waits: Waits,
@@ -192,7 +192,7 @@ impl fmt::Display for Series {
 }
 
 impl CellKey {
-    /// vCPUs a host CPU.
+    /// vCPUs a pCPU.
     pub fn ratio(&self, cpus: u32) -> Finite {
         let vcpus = f64::from(self.vms) * f64::from(self.vcpus);
         // At least one CPU runs this program.

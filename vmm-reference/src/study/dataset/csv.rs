@@ -22,7 +22,7 @@ pub struct Line {
     pub vms: u32,
     /// vCPUs of each.
     pub vcpus: u32,
-    /// vCPUs a host CPU.
+    /// vCPUs a pCPU.
     pub ratio: Finite,
     /// Counted from 1; 0: none, the cell failed at once.
     pub repetition: usize,
@@ -52,7 +52,7 @@ pub struct Line {
     pub halted_s: Option<Finite>,
     /// Held back by the cap.
     pub held_s: Option<Finite>,
-    /// Ready, without a host CPU.
+    /// Ready, without a pCPU.
     pub run_delay_s: Option<Finite>,
     /// Median.
     pub wait_p50_ns: Option<u64>,

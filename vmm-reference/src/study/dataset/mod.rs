@@ -145,7 +145,7 @@ impl Dataset {
         self.cells.iter().find(|cell| cell.key == *key)
     }
 
-    /// vCPUs of all VMs of `key`, a host CPU.
+    /// vCPUs of all VMs of `key`, a pCPU.
     pub fn ratio(&self, key: &CellKey) -> Finite {
         key.ratio(self.host.cpus)
     }

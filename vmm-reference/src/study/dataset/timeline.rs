@@ -8,9 +8,9 @@ use super::CellKey;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Doing {
-    /// On a host CPU.
+    /// On a pCPU.
     Running,
-    /// Ready to run, and no host CPU runs it.
+    /// Ready to run, and no pCPU runs it.
     Waiting,
     /// Asleep in a halt.
     Halted,
@@ -42,7 +42,7 @@ pub struct Span {
     pub to: u64,
     /// What it did.
     pub doing: Doing,
-    /// The host CPU that ran it, where that is known.
+    /// The pCPU that ran it, where that is known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pcpu: Option<u32>,
 }
@@ -96,7 +96,7 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// The host CPUs that ran something, ascending.
+    /// The pCPUs that ran something, ascending.
     pub fn pcpus(&self) -> Vec<u32> {
         let spans = self.tracks.iter().flat_map(|track| &track.spans);
         let mut cpus: Vec<u32> = spans.filter_map(|span| span.pcpu).collect();

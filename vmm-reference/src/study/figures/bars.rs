@@ -43,7 +43,7 @@ pub fn per_acquisition(data: &Dataset, load: Load) -> Option<Figure> {
         ("b-kicks", "kicks", |r| r.kicks),
     ];
     let (ratio, cells) = telling(data, load)?;
-    let mut table = Table::new(&["Waiters", "exits", "halts", "kicks", "host CPU µs"]);
+    let mut table = Table::new(&["Waiters", "exits", "halts", "kicks", "pCPU µs"]);
     let mut bars = Vec::new();
     for cell in cells {
         let mut row = vec![cell.key.series.to_string()];
@@ -69,6 +69,7 @@ pub fn per_acquisition(data: &Dataset, load: Load) -> Option<Figure> {
                   are no exits to this process."
             .to_string(),
         picture: draw("Exits, halts and kicks for each acquisition", &axis, &bars),
+        lines: Vec::new(),
         legend: palette::parts(&KINDS.map(|(class, name, _)| (class, name))),
         table,
     })
@@ -112,6 +113,7 @@ pub fn time(data: &Dataset, load: Load) -> Option<Figure> {
                   know it as co-stop)."
             .to_string(),
         picture: draw("Parts of the vCPUs' time", &axis, &bars),
+        lines: Vec::new(),
         legend: palette::parts(&legend),
         table,
     })

@@ -15,7 +15,7 @@ use crate::study::statistics::{Interval, Knee, knee, median, median_interval, ra
 pub enum Sweep {
     /// vCPUs of one VM.
     Vcpus,
-    /// VMs, each with as many vCPUs as there are host CPUs.
+    /// VMs, each with as many vCPUs as there are pCPUs.
     Vms,
 }
 
@@ -44,7 +44,7 @@ impl Sweep {
     const fn words(self) -> &'static str {
         match self {
             Self::Vcpus => "one VM with more and more vCPUs",
-            Self::Vms => "more and more VMs, each with a vCPU per host CPU",
+            Self::Vms => "more and more VMs, each with a vCPU per pCPU",
         }
     }
 }
@@ -128,6 +128,7 @@ pub fn work(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
             "Relative work against the overcommit ratio",
             &curves(&plot, &lines, true),
         ),
+        lines: names(&lines),
         legend: palette::legend(&names(&lines)),
         table,
     })
@@ -187,6 +188,7 @@ pub fn fairness(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
             "Least share against the overcommit ratio",
             &curves(&plot, &lines, false),
         ),
+        lines: names(&lines),
         legend: palette::legend(&names(&lines)),
         table,
     })
@@ -227,12 +229,9 @@ fn ratio_axis(lines: &[(Series, Vec<Point>)]) -> Axis {
     };
     let least = ratios().fold(1.0, f64::min);
     let most = ratios().fold(2.0, f64::max);
-    Axis::powers(
-        "overcommit: vCPUs per host CPU",
-        2.0,
-        (least, most),
-        |ratio| format!("{ratio}x"),
-    )
+    Axis::powers("overcommit: vCPUs per pCPU", 2.0, (least, most), |ratio| {
+        format!("{ratio}x")
+    })
 }
 
 fn curves(plot: &Plot, lines: &[(Series, Vec<Point>)], knees: bool) -> Markup {

@@ -69,6 +69,8 @@ pub struct Figure {
     pub caption: String,
     /// The SVG.
     pub picture: Markup,
+    /// The series of its lines; none where it has no lines.
+    pub lines: Vec<Series>,
     /// What its colours are.
     pub legend: Markup,
     /// Its numbers.

@@ -47,10 +47,11 @@ pub fn timeline(timeline: &Timeline, number: usize) -> Figure {
         title: format!("Around the worst wait: {}", timeline.key),
         caption: format!(
             "The worst wait lasted {}. Above, a row for each vCPU (VM.vCPU); below, a row for \
-             each host CPU with the vCPU that it ran. An arrow is a kick.",
+             each pCPU with the vCPU that it ran. An arrow is a kick.",
             nanoseconds(length as f64)
         ),
         picture: draw(timeline),
+        lines: Vec::new(),
         legend: palette::parts(&legend),
         table,
     }

@@ -62,6 +62,7 @@ pub fn waits(data: &Dataset, load: Load) -> Option<Figure> {
         vms: 1,
         vcpus,
     });
+    let names: Vec<Series> = lines.iter().map(|&(series, _)| series).collect();
     Some(Figure {
         id: format!("waits-{}", load.id()),
         title: format!("Waits for the lock at {ratio}x: {}", load.name()),
@@ -70,7 +71,8 @@ pub fn waits(data: &Dataset, load: Load) -> Option<Figure> {
              Lower and further left is better; the longest wait is where a line ends."
         ),
         picture: plot.draw("Tail of the waits for the lock", &tails(&plot, &lines)),
-        legend: palette::legend(&lines.iter().map(|&(series, _)| series).collect::<Vec<_>>()),
+        legend: palette::legend(&names),
+        lines: names,
         table,
     })
 }

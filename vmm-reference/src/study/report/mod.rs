@@ -11,7 +11,8 @@ pub mod warnings;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::dataset::Dataset;
-use super::figures::{self, Table};
+use super::figures::plot::{HEIGHT, WIDTH, svg};
+use super::figures::{self, Figure, Table, palette};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -58,6 +59,32 @@ pub fn html(data: &Dataset) -> String {
     page.into_string()
 }
 
+/// A figure of lines as a picture by itself, with its legend below, for a
+/// document that takes only pictures.
+pub fn picture(figure: &Figure) -> String {
+    const ROW: f64 = 18.0;
+    let height = HEIGHT + 8.0 + ROW * figure.lines.len() as f64;
+    // An inner picture is as large as the outer one unless it says otherwise.
+    let size = format!("<svg width=\"{WIDTH}\" height=\"{HEIGHT}\" ");
+    let inner = figure.picture.0.replacen("<svg ", &size, 1);
+    let rows = (0u32..).map(|n| HEIGHT + ROW * (f64::from(n) + 0.6));
+    svg(
+        &figure.title,
+        height,
+        &html! {
+            style { (PreEscaped(STYLE)) }
+            rect width=(WIDTH) height=(height) style="fill: var(--paper)" {}
+            (PreEscaped(inner))
+            @for (&series, y) in figure.lines.iter().zip(rows) {
+                path class=(format!("line {}", palette::class(series))) d=(format!("M74 {y}H106")) {}
+                (palette::marker(series, (90.0, y), ""))
+                text x="114" y=(y + 4.0) { (series) }
+            }
+        },
+    )
+    .into_string()
+}
+
 fn host(data: &Dataset) -> Markup {
     let (host, settings) = (&data.host, &data.settings);
     let mut table = Table::new(&["What", "Value"]);
@@ -69,7 +96,7 @@ fn host(data: &Dataset) -> Markup {
     row("program", data.tool.clone());
     row("backend", host.backend.clone());
     row("CPU", host.cpu_model.clone());
-    row("host CPUs", host.cpus.to_string());
+    row("pCPUs", host.cpus.to_string());
     row("kernel", host.kernel.clone());
     row("seconds a repetition", settings.seconds.to_string());
     row("spinning before a halt", format!("{} µs", settings.spin_us));

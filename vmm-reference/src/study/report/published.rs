@@ -16,7 +16,7 @@ pub struct Published {
     pub work: &'static str,
     /// Machine and VMs.
     pub setup: &'static str,
-    /// vCPUs a host CPU, where the source tells.
+    /// vCPUs a pCPU, where the source tells.
     pub ratio: Option<f64>,
     /// It ran several VMs.
     pub vms: bool,

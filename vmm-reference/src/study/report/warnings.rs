@@ -6,7 +6,7 @@ use crate::study::statistics::ENOUGH;
 
 /// One in ten calibration loops slower than the median by more than this: a
 /// noisy host.
-const NOISY: f64 = 0.05;
+pub const NOISY: f64 = 0.05;
 /// More than this share of the CPUs' time for others is another load.
 const OTHERS: f64 = 0.05;
 

@@ -12,7 +12,7 @@ pub const HELD: f64 = 0.9;
 /// A point of the curve: the work done at a ratio, relative to that at 1x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
-    /// vCPUs a host CPU.
+    /// vCPUs a pCPU.
     pub ratio: Finite,
     /// Work done, relative to 1x.
     pub work: Interval,

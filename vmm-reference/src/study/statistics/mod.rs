@@ -2,7 +2,7 @@
 //!
 //! - [`bootstrap`]: a median with the interval that it is in;
 //! - [`permutation`]: is there a difference, and a verdict in words;
-//! - [`mod@knee`]: up to which overcommit ratio the work done per host CPU holds.
+//! - [`mod@knee`]: up to which overcommit ratio the work done per pCPU holds.
 //!
 //! Everything is a function of its input and a seed: the same file gives the
 //! same report.
@@ -13,7 +13,7 @@ pub mod permutation;
 
 pub use bootstrap::{Interval, median, median_interval, ratio_interval};
 pub use knee::{Knee, Point, knee};
-pub use permutation::{Verdict, verdict};
+pub use permutation::{Verdict, verdict, verdicts};
 
 /// Fewer repetitions than this have no 95 % interval of their median: all of
 /// six lie on one side of it once in 32 times, of five once in 16.

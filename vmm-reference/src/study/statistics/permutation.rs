@@ -76,12 +76,44 @@ fn range(low: f64, high: f64) -> String {
 /// permutation test that chance passes once in 20 times at most, and an interval
 /// of the ratio without 1 in it.
 pub fn verdict(a: &[f64], b: &[f64], seed: u64) -> Verdict {
-    let Some(chance) = chance(a, b, seed) else {
+    judge(a, b, seed, chance(a, b, seed), |chance| chance <= LEVEL)
+}
+
+/// [`verdict`] of many pairs at once: of hundred pairs without a difference
+/// chance makes five look like one, if each is asked for itself. Here it makes
+/// any look like one once in 20 times; and of those that are said to differ, one
+/// in 20 does not, at most (Benjamini and Hochberg's method).
+pub fn verdicts(pairs: &[(Vec<f64>, Vec<f64>)], seed: u64) -> Vec<Verdict> {
+    let chances: Vec<Option<f64>> = pairs.iter().map(|(a, b)| chance(a, b, seed)).collect();
+    let mut sorted: Vec<f64> = chances.iter().copied().flatten().collect();
+    sorted.sort_by(f64::total_cmp);
+    // Where many differ, each is asked for less.
+    let all = sorted.len() as f64;
+    let ranks = (1u32..).map(f64::from).zip(sorted);
+    let passes = ranks.filter(|&(rank, chance)| chance <= LEVEL * rank / all);
+    let limit = passes.last().map(|(_, chance)| chance);
+    let pairs = pairs.iter().zip(chances);
+    let verdicts = pairs.map(|((a, b), chance)| {
+        judge(a, b, seed, chance, |chance| {
+            limit.is_some_and(|limit| chance <= limit)
+        })
+    });
+    verdicts.collect()
+}
+
+fn judge(
+    a: &[f64],
+    b: &[f64],
+    seed: u64,
+    chance: Option<f64>,
+    is_rare: impl Fn(f64) -> bool,
+) -> Verdict {
+    let Some(chance) = chance else {
         return Verdict::TooFew;
     };
     match ratio_interval(b, a, seed) {
-        Some(ratio) if chance <= LEVEL && ratio.low.get() > 1.0 => Verdict::Faster(ratio),
-        Some(ratio) if chance <= LEVEL && ratio.high.get() < 1.0 => Verdict::Slower(ratio),
+        Some(ratio) if is_rare(chance) && ratio.low.get() > 1.0 => Verdict::Faster(ratio),
+        Some(ratio) if is_rare(chance) && ratio.high.get() < 1.0 => Verdict::Slower(ratio),
         ratio => Verdict::NoneSeen(ratio),
     }
 }
@@ -168,6 +200,40 @@ pub(super) mod tests {
             assert!(none >= 285, "{name}: {none} of 300");
             assert!(none < 300, "{name}: a test that never errs is none");
         }
+    }
+
+    /// 12 studies of 20 cells each without a difference: some cell seems to have
+    /// one in one of 20; asking each cell for itself finds one in 12 of 20.
+    #[test]
+    fn many_pairs_do_not_make_a_difference() {
+        let mut random = Rand64::new(13);
+        let wrong = (0..12u64).filter(|&seed| {
+            let pair = |_| {
+                (
+                    sample(7, normal, &mut random),
+                    sample(7, normal, &mut random),
+                )
+            };
+            let pairs: Vec<_> = (0..20).map(pair).collect();
+            let none = |verdict: &Verdict| matches!(verdict, Verdict::NoneSeen(_));
+            !verdicts(&pairs, seed).iter().all(none)
+        });
+        assert!(wrong.count() <= 3);
+        // And a clear one among them is still seen.
+        let mut pairs = vec![(vec![1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7], vec![1.0; 8]); 20];
+        for (n, pair) in pairs.iter_mut().enumerate() {
+            pair.1.clone_from(&pair.0);
+            if n == 3 {
+                pair.1.iter_mut().for_each(|value| *value *= 3.0);
+            }
+        }
+        let seen = verdicts(&pairs, 1);
+        let faster = seen
+            .iter()
+            .map(|verdict| matches!(verdict, Verdict::Faster(_)));
+        assert_eq!(faster.filter(|&yes| yes).count(), 1);
+        assert!(matches!(seen[3], Verdict::Faster(_)));
+        assert_eq!(verdicts(&[], 1), []);
     }
 
     #[test]
