@@ -253,7 +253,7 @@ mod tests {
         }
         b.cells.remove(0);
         let text = compare(&a, &b).text();
-        assert!(text.contains("differs: behind a kick: cap in A, nothing in B"));
+        assert!(text.contains("differs: behind a kick: hold in A, nothing in B"));
         assert!(text.contains("slower by"), "{text}");
         assert!(text.contains("only in A:"), "{text}");
         // Twice the CPUs: 4 vCPUs there are 2 here.

@@ -164,7 +164,7 @@ pub fn dataset() -> Dataset {
             budget: finite(300.0),
             seed: 17,
             spin_us: 10,
-            yielding: "cap".to_string(),
+            yielding: "hold".to_string(),
         },
         cells,
         timelines,

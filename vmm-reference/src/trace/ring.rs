@@ -12,7 +12,7 @@ pub enum What {
     Running,
     /// It halted.
     Halted,
-    /// The cap holds it back: it waits for a place.
+    /// The scheduler of this process holds it back.
     Held,
     /// It is paused.
     Paused,

@@ -16,7 +16,7 @@ pub enum State {
     Waiting,
     /// Halted.
     Halted,
-    /// Held back by the cap.
+    /// Held back by the scheduler.
     Held,
     /// Paused.
     Paused,

@@ -115,7 +115,7 @@ pub struct Repetition {
     pub running: Finite,
     /// Seconds that vCPUs slept in a halt.
     pub halted: Finite,
-    /// Seconds that vCPUs were held back by the cap, ready to run.
+    /// Seconds that vCPUs were held back by the scheduler, ready to run.
     pub held: Finite,
     /// Seconds that vCPU threads were ready to run and had no pCPU.
     pub run_delay: Finite,

@@ -50,7 +50,7 @@ pub struct Line {
     pub running_s: Option<Finite>,
     /// Slept in a halt.
     pub halted_s: Option<Finite>,
-    /// Held back by the cap.
+    /// Held back by the scheduler.
     pub held_s: Option<Finite>,
     /// Ready, without a pCPU.
     pub run_delay_s: Option<Finite>,

@@ -14,7 +14,7 @@ pub enum Doing {
     Waiting,
     /// Asleep in a halt.
     Halted,
-    /// Held back by the cap.
+    /// Held back by the scheduler.
     Held,
 }
 
@@ -28,7 +28,7 @@ impl Doing {
             Self::Running => "running",
             Self::Waiting => "ready, without a pCPU",
             Self::Halted => "halted",
-            Self::Held => "held by the cap",
+            Self::Held => "held by the scheduler",
         }
     }
 }

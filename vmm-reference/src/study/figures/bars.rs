@@ -109,7 +109,7 @@ pub fn time(data: &Dataset, load: Load) -> Option<Figure> {
         id: format!("time-{}", load.id()),
         title: format!("Where the vCPUs' time goes at {ratio}x: {}", load.name()),
         caption: "Running includes spinning. Ready without a pCPU is what a guest sees as steal \
-                  time; held by the cap is what it does not see (operators of other hypervisors \
+                  time; held by the scheduler is what it does not see (operators of other hypervisors \
                   know it as co-stop)."
             .to_string(),
         picture: draw("Parts of the vCPUs' time", &axis, &bars),
