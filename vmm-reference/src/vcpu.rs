@@ -12,9 +12,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-use hypercall_abi::{Enforcement, dispatch};
+use hypercall_abi::{Enforcement, KVM_HC_KICK_CPU, RawHypercall, dispatch};
 use pv_lock_host::{Interruption, Resumed, VcpuParker, WakeReason};
+use rustix::thread::Pid;
 
 use crate::backend::registers::Registers;
 use crate::backend::{BackendError, Exit, ExitRequest, VcpuBackend};
@@ -22,6 +24,7 @@ use crate::devices::{Bus, BusEvent};
 use crate::hypercall::Calls;
 use crate::interrupts::{Readiness, VcpuApic, WhileHalted};
 use crate::signals::TimerTarget;
+use crate::trace::{Recorder, What};
 
 /// How a vCPU ended.
 #[derive(Debug)]
@@ -97,6 +100,42 @@ pub struct Vcpu<B> {
     bus: Arc<Bus>,
     /// Its local APIC, if that is this process's.
     apic: Option<VcpuApic>,
+    recorder: Recorder,
+    gauge: Arc<Gauge>,
+}
+
+/// What others may know of a vCPU while it runs.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    thread: AtomicI32,
+    exits: AtomicU64,
+}
+
+impl Gauge {
+    /// Owner, on its thread.
+    fn begin(&self) {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        // Relaxed: the number is all that there is to see.
+        self.thread.store(thread, Ordering::Relaxed);
+    }
+
+    /// Owner: it left the guest once more.
+    fn count_exit(&self) {
+        // Relaxed, and no read-modify-write: one thread writes, and the number
+        // orders nothing.
+        let before = self.exits.load(Ordering::Relaxed);
+        self.exits.store(before + 1, Ordering::Relaxed);
+    }
+
+    /// Its thread, once it runs.
+    pub fn thread(&self) -> Option<Pid> {
+        Pid::from_raw(self.thread.load(Ordering::Relaxed))
+    }
+
+    /// Number of times that it left the guest to this process.
+    pub fn exits(&self) -> u64 {
+        self.exits.load(Ordering::Relaxed)
+    }
 }
 
 enum State {
@@ -123,6 +162,8 @@ impl<B: VcpuBackend> Vcpu<B> {
             enforcement,
             bus,
             apic: None,
+            recorder: Recorder::OFF,
+            gauge: Arc::default(),
         }
     }
 
@@ -132,6 +173,16 @@ impl<B: VcpuBackend> Vcpu<B> {
     pub fn with_apic(mut self, apic: Option<VcpuApic>) -> Self {
         self.apic = apic;
         self
+    }
+
+    /// What it does is recorded.
+    pub fn record(&mut self, recorder: Recorder) {
+        self.recorder = recorder;
+    }
+
+    /// What others may know of it while it runs.
+    pub fn gauge(&self) -> &Arc<Gauge> {
+        &self.gauge
     }
 
     /// By which other threads make it leave the guest.
@@ -153,6 +204,7 @@ impl<B: VcpuBackend> Vcpu<B> {
     pub fn run(mut self, pauses: &dyn PauseListener) -> Ended {
         let _timers = TimerTarget::on_this_thread(&self.exit_request);
         let mut state = State::Running;
+        self.gauge.begin();
         loop {
             state = match state {
                 State::Running => self.running(),
@@ -163,18 +215,24 @@ impl<B: VcpuBackend> Vcpu<B> {
                     pauses.wakes();
                     next
                 }
-                State::Finished(ended) => return ended,
+                State::Finished(ended) => {
+                    self.recorder.record(What::Ended);
+                    return ended;
+                }
             }
         }
     }
 
     /// Running ---- HLT ----> Halted
     fn running(&mut self) -> State {
+        self.recorder.record(What::Running);
         loop {
             // In this order: a request that this does not see keeps the guest
             // from being entered, and for one that it sees, the slot says why.
             self.exit_request.take();
-            match self.parker.enter_unless(|| self.backend.has_interrupt()) {
+            let backend = &self.backend;
+            let enter = || self.parker.enter_unless(|| backend.has_interrupt());
+            match self.recorder.held(enter) {
                 Ok(()) => {}
                 Err(Interruption::Stopped) => return State::Finished(Ended::Stopped),
                 Err(Interruption::Paused) => return State::Paused,
@@ -191,8 +249,10 @@ impl<B: VcpuBackend> Vcpu<B> {
                 Some(apic) => self.backend.run(&self.bus, apic),
                 None => self.backend.run(&self.bus, &mut ()),
             };
+            self.gauge.count_exit();
             match ran {
                 Ok(Exit::Hypercall(call)) => {
+                    self.record_kick(&call);
                     let mut handler = self.calls.by(&mut self.parker);
                     let rax = dispatch(&call, self.enforcement, &mut handler);
                     self.backend.set_result(rax);
@@ -224,6 +284,7 @@ impl<B: VcpuBackend> Vcpu<B> {
 
     /// Halted ---- kick, event ----> Running
     fn halted(&mut self) -> State {
+        self.recorder.record(What::Halted);
         loop {
             let until = match self.look() {
                 Ok(WhileHalted::Sleep(until)) => until,
@@ -268,10 +329,20 @@ impl<B: VcpuBackend> Vcpu<B> {
 
     /// Paused ---- resume ----> Running
     fn paused(&mut self) -> State {
+        self.recorder.record(What::Paused);
         match self.parker.wait_resumed() {
             Resumed::Stopped => State::Finished(Ended::Stopped),
             Resumed::Running => State::Running,
             Resumed::Halted => State::Halted,
+        }
+    }
+
+    fn record_kick(&mut self, call: &RawHypercall) {
+        if call.nr == KVM_HC_KICK_CPU
+            && let [_, id, ..] = call.args
+            && let Ok(id) = u32::try_from(id)
+        {
+            self.recorder.record(What::Kicks(id));
         }
     }
 

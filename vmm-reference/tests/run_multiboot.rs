@@ -66,6 +66,30 @@ fn reset_and_power_off_end_with_0() {
     }
 }
 
+#[test]
+fn a_trace_says_that_the_vcpu_ran() {
+    if !kvm() {
+        return;
+    }
+    let dir = Scratch::new("trace");
+    let kernel = dir.file("kernel", &flat(&guests::power_off()));
+    for halt in ["kernel", "userspace"] {
+        let trace = dir.path("trace.json");
+        let said = finish(run(&kernel).args(["--halt", halt, "--trace"]).arg(&trace));
+        assert_eq!((said.status, &*said.stderr), (Some(0), ""), "{said:?}");
+        let text = std::fs::read(&trace).unwrap();
+        let events: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap();
+        let ran = |event: &&serde_json::Value| event["ph"] == "X" && event["name"] == "running";
+        assert!(events.iter().any(|event| ran(&event)), "{events:?}");
+    }
+    let said = finish(run(&kernel).args(["--trace", "/nowhere/trace.json"]));
+    assert_eq!(said.status, Some(1), "{said:?}");
+    assert_eq!(
+        said.stderr,
+        "vmm-reference: can't write /nowhere/trace.json: No such file or directory (os error 2)\n"
+    );
+}
+
 /// What `--pv` does reaches the user: the bit that was named, and what goes with
 /// it; and nothing else, for a bit that nobody named is no news.
 #[test]

@@ -49,6 +49,7 @@ pub fn measure(backend: &Backend, turns: usize, time: Duration) -> Result<Policy
                 pv: Selection::default(),
                 workload: Workload::default(),
                 policy: *policy,
+                trace: None,
             };
             let cells = demo::plan(&config, backend)?;
             let outcome = demo::run(&config, backend, &cells, &mut ())?;

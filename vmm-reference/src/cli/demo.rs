@@ -1,6 +1,7 @@
 //! `vmm-reference demo`.
 
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::demo::live::Live;
 use crate::demo::{self, Backend, BackendKind, DemoConfig, Mode, Workload};
 use crate::halt_mode::HaltMode;
 use crate::policy::{Policy, PollPolicy, YieldPolicy};
+use crate::trace::file::TraceFile;
 use crate::transport::Transport;
 use crate::{host, stderr};
 
@@ -84,6 +86,9 @@ pub(super) struct DemoArgs {
     /// How a halted vCPU waits before its thread sleeps
     #[arg(long = "poll", value_enum, default_value_t = Policy::default().polling, value_name = "POLICY")]
     polling: PollPolicy,
+    /// Write what each vCPU did to this file, for Perfetto: its last 20,000 events
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 /// A time in seconds: positive, and a day at most.
@@ -101,6 +106,7 @@ impl super::Subcommand for DemoArgs {
         "Measure lock contention under vCPU overcommit, spinning and with halt/kick";
 
     fn run(self) -> Result<ExitCode, AnyError> {
+        let trace = self.trace.as_deref().map(TraceFile::create).transpose()?;
         let config = DemoConfig {
             vcpus: self.vcpus,
             modes: self.modes,
@@ -117,6 +123,7 @@ impl super::Subcommand for DemoArgs {
                 yielding: self.yielding,
                 polling: self.polling,
             },
+            trace: trace.as_ref().map(TraceFile::collector),
         };
         let (backend, why_hosted) = Backend::choose(self.backend.chosen())?;
         if let Some(reason) = why_hosted {
@@ -154,6 +161,9 @@ impl super::Subcommand for DemoArgs {
             print(&demo::table::behind_table(&outcome.rows))?;
         } else {
             print(&demo::table::text(&outcome.rows))?;
+        }
+        if let Some(trace) = trace {
+            trace.write()?;
         }
         if outcome.interrupted {
             let cells = outcome.rows.len();

@@ -7,6 +7,7 @@ mod conformance;
 mod demo;
 mod probe;
 mod run;
+mod study;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ const SUBCOMMANDS: &[Listed] = &[
     Listed::of::<demo::DemoArgs>(),
     Listed::of::<probe::ProbeArgs>(),
     Listed::of::<run::RunArgs>(),
+    Listed::of::<study::StudyArgs>(),
 ];
 
 /// What was asked for, and how.

@@ -62,6 +62,9 @@ pub(super) struct RunArgs {
     /// stats, pause, resume, kick, stop
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+    /// Write what each vCPU did to this file, for Perfetto: its last 20,000 events
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 impl super::Subcommand for RunArgs {
@@ -82,6 +85,7 @@ impl super::Subcommand for RunArgs {
             pv: self.pv,
             stats: self.stats,
             control: self.control,
+            trace: self.trace,
         };
         Ok(ExitCode::from(run::run(&config)?.status()))
     }

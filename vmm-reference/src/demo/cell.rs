@@ -13,6 +13,7 @@ use crate::memory::MemoryError;
 use crate::payload::layout::{issue, mode};
 use crate::payload::lock::LockProgram;
 use crate::stats::{KvmStats, StatsError};
+use crate::trace::{Switches, VmTrace};
 use crate::vcpu::Ended;
 use crate::vm::{VmError, VmSpec, Waited};
 
@@ -108,6 +109,7 @@ pub fn calibrate(backend: &Backend, spec: &VmSpec) -> Result<Speed, CellError> {
     const LIMIT: Duration = Duration::from_secs(10);
     let spec = VmSpec {
         vcpus: 1,
+        trace: None,
         ..spec.clone()
     };
     let mut threshold = 512;
@@ -217,6 +219,7 @@ impl Cell {
         };
         let cpu_before = cpu_time();
         let mut vm = LockVm::start(spec, backend.host(), &program)?;
+        let switches = watch(spec.trace.as_ref(), &vm);
         let waited = vm.running.wait(vm.running.started() + time)?;
         vm.ask_to_leave()?;
         let left = vm.running.wait(Instant::now() + LEAVE_LIMIT)?;
@@ -226,6 +229,9 @@ impl Cell {
         let kvm_stats = vm.kvm_stats()?;
         let (memory, hz) = (Arc::clone(vm.memory()), vm.parts.clock_hz as f64);
         check_ends(&vm.running.stop()?)?;
+        if let (Some(trace), Some(switches)) = (&spec.trace, switches) {
+            trace.add(switches);
+        }
 
         let results = LockResults::read(&memory, vcpus)?;
         // A vCPU that had to be stopped may stand between its two counts.
@@ -274,6 +280,13 @@ impl Cell {
             waited == Waited::Interrupted || left == Waited::Interrupted,
         ))
     }
+}
+
+/// Records when the vCPUs' threads are on a host CPU, if a trace is wanted and
+/// the kernel tells.
+fn watch(trace: Option<&VmTrace>, vm: &LockVm) -> Option<Switches> {
+    let threads = vm.parts.threads();
+    trace?.watch(&threads).ok()
 }
 
 /// A vCPU failed that ended otherwise than by the program, or by the VMM.

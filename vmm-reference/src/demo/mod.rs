@@ -24,6 +24,7 @@ use crate::host::{HostError, KvmHost};
 use crate::payload::image;
 use crate::policy::Policy;
 use crate::probe::{ProbeError, ProbedHost};
+use crate::trace::Collector;
 use crate::transport::{HaltKick, Instruction, Transport};
 use crate::vm::VmSpec;
 use cell::{Cell, CellError, DemoRow};
@@ -111,6 +112,8 @@ pub struct DemoConfig {
     pub workload: Workload,
     /// The scheduler's policies.
     pub policy: Policy,
+    /// What the vCPUs do is recorded.
+    pub trace: Option<Collector>,
 }
 
 /// Why the demo could not be run to its end.
@@ -250,7 +253,12 @@ pub fn plan(config: &DemoConfig, backend: &Backend) -> Result<Vec<Cell>, DemoErr
                 if i > 0 && (mode == Mode::Spin || !choose::has_room(halt_kick, vcpus)) {
                     continue;
                 }
-                let spec = config.spec(vcpus, halt_kick);
+                let mut spec = config.spec(vcpus, halt_kick);
+                if let Some(collector) = &config.trace {
+                    let transport = halt_kick.transport.name(backend.instruction());
+                    let label = table::label(mode, halt_kick.halt, transport);
+                    spec.trace = Some(collector.vm(format!("{label}, {vcpus} vCPUs")));
+                }
                 let offered = spec.negotiate(backend.host())?;
                 let unhalt = offered.features.contains(KvmFeatures::PV_UNHALT);
                 if mode == Mode::Pv && !unhalt {

@@ -16,6 +16,7 @@ pub mod lock_code;
 pub mod lock_machine;
 pub mod loops;
 pub mod script;
+pub mod waiters;
 
 /// An APIC ID that no VM of this binary gives to a vCPU: a kick for it reaches
 /// nobody, and KVM answers 0 all the same.

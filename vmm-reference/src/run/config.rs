@@ -90,6 +90,8 @@ pub struct RunConfig {
     pub stats: bool,
     /// Path of the control socket, if there is to be one.
     pub control: Option<PathBuf>,
+    /// Where to write what each vCPU did.
+    pub trace: Option<PathBuf>,
 }
 
 /// What this host can't give.

@@ -21,6 +21,7 @@ use crate::halt_mode::HaltMode;
 use crate::host::{HostError, KvmHost};
 use crate::stats::StatsError;
 use crate::terminal::RawMode;
+use crate::trace::file::{TraceFile, TraceFileError};
 use crate::vcpu::Ended;
 use crate::vm::{Platform, RunningVm, Vm, VmError, VmSpec, Waited};
 use crate::{signals, stderr};
@@ -55,6 +56,9 @@ pub enum RunError {
     /// `--stats`, and KVM has none of some vCPU.
     #[error("{0}")]
     NoStats(String),
+    /// The file for the trace.
+    #[error(transparent)]
+    Trace(#[from] TraceFileError),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -118,6 +122,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
         config.cpus,
         config.hardware(),
     )?;
+    let trace = config.trace.as_deref().map(TraceFile::create).transpose()?;
     let spec = VmSpec {
         vcpus: config.cpus,
         halt_kick: config.halt_kick(image.format(), xen::offered(&host.kvm)),
@@ -127,6 +132,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
         map_gpa_range: false,
         platform: Platform::Pc(output.clone()),
         x2apic: config.x2apic,
+        trace: trace.as_ref().map(|trace| trace.collector().vm("run")),
     };
     let effects = spec.effects_of_pv(Some(&host))?;
     let vm = Vm::build(&spec, Some(&host), &image)?;
@@ -145,6 +151,10 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     // Not before the guest runs: what it prints meanwhile is kept.
     let writing = output.write_to(io::stdout());
     let com1 = parts.com1.take();
+    let watched = spec.trace.as_ref().and_then(|trace| {
+        let switches = trace.watch(&parts.threads()).ok()?;
+        Some((trace, switches))
+    });
     let operator = Operator::new(vm.handle(), parts, vm.started());
     let waited = writing
         .map_err(RunError::io("start the console"))
@@ -156,6 +166,12 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     output.close();
     let ended = vm.stop()?;
     output.flush_within(FLUSH_LIMIT);
+    if let Some((trace, switches)) = watched {
+        trace.add(switches);
+    }
+    if let Some(trace) = trace {
+        trace.write()?;
+    }
     drop(raw);
     waited?;
     if config.stats {

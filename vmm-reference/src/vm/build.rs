@@ -2,11 +2,13 @@
 //! is put together.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cpuid_features::{KvmFeatures, Negotiated};
 use hypercall_abi::Enforcement;
 use kvm_ioctls::Cap;
 use pv_lock_host::{ApicId, HaltScheduler, VcpuParker};
+use rustix::thread::Pid;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::kvm_vm::KvmVm;
@@ -32,7 +34,7 @@ use crate::memory::GuestMemory;
 use crate::stats::{VcpuCounts, VcpuStats, VmmStats};
 use crate::threads::VcpuThreads;
 use crate::transport::{HaltKick, Transport};
-use crate::vcpu::Vcpu;
+use crate::vcpu::{Gauge, Vcpu};
 
 /// A VM that is built and not started.
 #[derive(Debug)]
@@ -68,11 +70,30 @@ pub struct VmParts {
     pub stats: Option<VcpuStats>,
     /// What this process counts of its vCPUs.
     pub vmm_stats: VmmStats,
+    /// Its vCPUs while they run, by index.
+    pub gauges: Vec<Arc<Gauge>>,
     /// Ticks of the guest's clock a second: of the TSC, or of the hosted
     /// backend's nanoseconds.
     pub clock_hz: u64,
 }
 
+impl VmParts {
+    /// The threads of its vCPUs, by index, once it was started: those that have
+    /// begun within a while.
+    pub fn threads(&self) -> Vec<Pid> {
+        let limit = Instant::now() + BEGIN_LIMIT;
+        let begun = |gauge: &Arc<Gauge>| loop {
+            match gauge.thread() {
+                None if Instant::now() < limit => std::thread::yield_now(),
+                thread => return thread,
+            }
+        };
+        self.gauges.iter().filter_map(begun).collect()
+    }
+}
+
+/// How long the vCPUs' threads may take to begin.
+const BEGIN_LIMIT: Duration = Duration::from_secs(1);
 /// Nanoseconds a second.
 const NANOS: u64 = 1_000_000_000;
 
@@ -282,9 +303,17 @@ fn assemble<B: VcpuBackend>(
                     false => apic,
                 },
             );
-        Vcpu::new(backend, parker, calls, enforcement, bus).with_apic(apic)
+        let id = parker.apic_id().0;
+        let vcpu = Vcpu::new(backend, parker, calls, enforcement, bus);
+        let mut vcpu = vcpu.with_apic(apic);
+        if let Some(trace) = &spec.trace {
+            vcpu.record(trace.recorder(id));
+        }
+        vcpu
     };
-    let vcpus = backends.vcpus.into_iter().zip(parkers).map(vcpu).collect();
+    let vcpus = backends.vcpus.into_iter().zip(parkers).map(vcpu);
+    let vcpus: Vec<Vcpu<B>> = vcpus.collect();
+    let gauges = vcpus.iter().map(|vcpu| Arc::clone(vcpu.gauge())).collect();
     Ok(Vm {
         vcpus: wrap(vcpus),
         scheduler: Arc::clone(&scheduler),
@@ -298,6 +327,7 @@ fn assemble<B: VcpuBackend>(
             com1,
             stats: backends.stats,
             vmm_stats: VmmStats::new(backends.counts, Arc::clone(&scheduler)),
+            gauges,
             clock_hz: backends.clock_hz,
         },
     })

@@ -75,6 +75,12 @@ impl VmHandle {
         let _ = self.stop_request.write(1);
     }
 
+    /// How long its vCPUs, ready to run, were held back by the scheduler, in
+    /// nanoseconds, summed. The kernel does not know: their threads slept.
+    pub fn held_ns(&self) -> u64 {
+        self.scheduler.counters().total().held_ns
+    }
+
     /// `running`, `paused` or `ended`, a word a vCPU.
     pub fn states(&self) -> Vec<&'static str> {
         let quiet = self.is_quiet();

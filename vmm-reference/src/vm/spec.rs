@@ -7,6 +7,7 @@ use crate::devices::output::Output;
 use crate::halt_mode::HaltMode;
 use crate::host::KvmHost;
 use crate::policy::Policy;
+use crate::trace::VmTrace;
 use crate::transport::HaltKick;
 
 /// The hardware around the vCPUs.
@@ -41,6 +42,8 @@ pub struct VmSpec {
     /// The guest may switch its local APIC to x2APIC mode, where that is this
     /// process's.
     pub x2apic: bool,
+    /// What its vCPUs do is recorded.
+    pub trace: Option<VmTrace>,
 }
 
 impl VmSpec {
@@ -56,6 +59,7 @@ impl VmSpec {
             map_gpa_range: false,
             platform: Platform::Bare,
             x2apic: true,
+            trace: None,
         }
     }
 

@@ -1,0 +1,362 @@
+//! The study's cells on this host's VMs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use vm_memory::{Bytes as _, GuestAddress};
+
+use super::dataset::{CellKey, Halts, Load, Repetition, Timeline, Transport, Waiter};
+use super::driver::{Measure, Run};
+use super::meter::Meter;
+use super::plan::Way;
+use super::reading::{CellVm, Reading};
+use super::window;
+use crate::demo::Backend;
+use crate::halt_mode::HaltMode;
+use crate::memory::{self, GuestMemory, MemoryError};
+use crate::payload::image::{PARAM_PAGE, result_page};
+use crate::payload::layout::{issue, param, result};
+use crate::payload::waiters::image::WaiterImage;
+use crate::payload::waiters::layout::{WaiterProgram, mode};
+use crate::policy::Policy;
+use crate::trace::{Collector, Switches, VmTrace};
+use crate::transport::{self, HaltKick};
+use crate::vcpu::Ended;
+use crate::vm::{Vm, VmError, VmSpec, Waited};
+
+/// How long guests may take to leave once they were asked.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+/// Rounds of a short critical section, and of what lies between two.
+const SHORT: (u64, u64) = (50, 100);
+/// The same of long ones.
+const LONG: (u64, u64) = (1000, 2000);
+/// Events of a vCPU that a timeline is made from: 4.8 MB.
+const TIMELINE_EVENTS: usize = 200_000;
+
+/// Why a cell measured nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CellError {
+    /// Its VM can't be had.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// Its memory can't be had.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A vCPU failed.
+    #[error("vCPU {vm}.{vcpu}: {reason}")]
+    Vcpu {
+        /// Its VM.
+        vm: usize,
+        /// Its index there.
+        vcpu: usize,
+        /// What happened.
+        reason: String,
+    },
+    /// Two vCPUs were in the critical section at once, or an update was lost.
+    #[error("the lock did not hold: counter {counter}, sum {sum}, {violations} violations")]
+    Violation {
+        /// The counter under the lock.
+        counter: u64,
+        /// What the vCPUs counted.
+        sum: u64,
+        /// Owner words that were wrong.
+        violations: u64,
+    },
+    /// The guest's kicks were refused.
+    #[error("{0} kicks were not answered with 0")]
+    KickRefused(u64),
+    /// A vCPU did not leave the guest.
+    #[error("it did not leave its guests within {} s", LEAVE_LIMIT.as_secs())]
+    Hung,
+    /// It did not run.
+    #[error("the guest did not run: calibration measured nothing")]
+    Calibration,
+}
+
+/// This host's cells.
+#[derive(Debug)]
+pub struct Cells {
+    backend: Backend,
+    why_hosted: Option<String>,
+    policy: Policy,
+    /// Spin rounds before a halt, and for each place of a preemptable ticket.
+    threshold: u64,
+    /// Records every cell, if somebody wants a trace.
+    trace: Option<Collector>,
+}
+
+/// What a run of a cell left.
+struct Ran {
+    /// What it measured; none if a signal ended it.
+    repetition: Option<Repetition>,
+    /// What the guests of its VMs wrote.
+    memories: Vec<Arc<GuestMemory>>,
+    clock_hz: f64,
+}
+
+/// The ways to halt and kick that `found` stands for.
+pub fn ways(found: &[HaltKick]) -> Vec<Way> {
+    let way = |halt_kick: &HaltKick| {
+        let halts = match halt_kick.halt {
+            HaltMode::Userspace => Halts::Userspace,
+            HaltMode::Kernel => Halts::Kernel,
+        };
+        let transport = match halt_kick.transport {
+            transport::Transport::Port => Transport::Port,
+            transport::Transport::Xen => Transport::Xen,
+            transport::Transport::Kvm => Transport::Kvm,
+            transport::Transport::Hosted => Transport::Hosted,
+        };
+        (halts, transport)
+    };
+    found.iter().map(way).collect()
+}
+
+impl Cells {
+    /// On `backend`: finds out how fast its guests spin.
+    ///
+    /// # Errors
+    /// A guest can't be run.
+    pub fn new(
+        backend: Backend,
+        why_hosted: Option<String>,
+        policy: Policy,
+        spin: Duration,
+        trace: Option<Collector>,
+    ) -> Result<Self, CellError> {
+        let mut cells = Self {
+            backend,
+            why_hosted,
+            policy,
+            threshold: 1,
+            trace,
+        };
+        let rounds_per_s = cells.calibrate()?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "`as` saturates, and an absurdly long threshold is just that"
+        )]
+        let threshold = (spin.as_secs_f64() * rounds_per_s) as u64;
+        cells.threshold = threshold.max(1);
+        Ok(cells)
+    }
+
+    fn calibrate(&self) -> Result<f64, CellError> {
+        let mut threshold = 512;
+        // To 2 ms: entering the guest does not count then.
+        for _ in 0..20 {
+            let program = WaiterProgram {
+                mode: mode::CALIBRATE,
+                threshold,
+                ..self.program(None)
+            };
+            let image = WaiterImage::new(&program, 1)?;
+            let spec = VmSpec::bare(1, self.halt_kick(None));
+            let (mut running, parts) = Vm::build(&spec, self.backend.host(), &image)?.start()?;
+            running.wait(Instant::now() + LEAVE_LIMIT)?;
+            drop(running.stop()?);
+            let ticks = memory::read_word(&parts.memory, result_page(0) + result::CALIBRATION)?;
+            let seconds = ticks as f64 / parts.clock_hz as f64;
+            if seconds >= 0.002 {
+                return Ok(threshold as f64 / seconds);
+            }
+            threshold *= 4;
+        }
+        Err(CellError::Calibration)
+    }
+
+    /// How the vCPUs of a cell halt and kick; those that spin by any.
+    fn halt_kick(&self, key: Option<&CellKey>) -> HaltKick {
+        let (halts, transport) = key.map_or((Halts::Never, Transport::None), |key| {
+            (key.series.halts, key.series.transport)
+        });
+        HaltKick {
+            halt: match halts {
+                Halts::Kernel => HaltMode::Kernel,
+                Halts::Never | Halts::Userspace => HaltMode::Userspace,
+            },
+            transport: match (self.backend.host(), transport) {
+                (None, _) => transport::Transport::Hosted,
+                (_, Transport::Xen) => transport::Transport::Xen,
+                (_, Transport::Kvm) => transport::Transport::Kvm,
+                (_, _) => transport::Transport::Port,
+            },
+        }
+    }
+
+    fn program(&self, key: Option<&CellKey>) -> WaiterProgram {
+        let load = key.map_or(Load::Short, |key| key.load);
+        let (hold, think) = match load {
+            Load::Long => LONG,
+            Load::Short | Load::Uncontended | Load::Mixed => SHORT,
+        };
+        let transport = self.halt_kick(key).transport;
+        WaiterProgram {
+            mode: match key.map(|key| key.series.waiter) {
+                None | Some(Waiter::Ticket) => mode::TICKET,
+                Some(Waiter::TestAndSet) => mode::TEST_AND_SET,
+                Some(Waiter::Preemptable) => mode::PREEMPTABLE,
+                Some(Waiter::PvTicket) => mode::PV_TICKET,
+                Some(Waiter::PvQueue) => mode::PV_QUEUE,
+            },
+            issue: issue::by(transport, self.backend.instruction()),
+            threshold: self.threshold,
+            patience: self.threshold,
+            hold,
+            think,
+            own_locks: load == Load::Uncontended,
+            computing: match (load, key) {
+                (Load::Mixed, Some(key)) => key.vcpus / 2,
+                _ => 0,
+            },
+        }
+    }
+
+    fn run(
+        &self,
+        key: &CellKey,
+        time: Duration,
+        trace: Option<&Collector>,
+    ) -> Result<Ran, CellError> {
+        let program = self.program(Some(key));
+        let mut ready = Vec::new();
+        for _ in 0..key.vms {
+            let trace = trace.map(|collector| collector.vm(key.to_string()));
+            let spec = VmSpec {
+                policy: self.policy,
+                trace: trace.clone(),
+                ..VmSpec::bare(key.vcpus, self.halt_kick(Some(key)))
+            };
+            let image = WaiterImage::new(&program, key.vcpus)?;
+            ready.push((Vm::build(&spec, self.backend.host(), &image)?, trace));
+        }
+        let mut vms = Vec::new();
+        let mut watched: Vec<(VmTrace, Switches)> = Vec::new();
+        for (vm, trace) in ready {
+            let (running, parts) = vm.start()?;
+            let threads = parts.threads();
+            if let Some(trace) = trace
+                && let Ok(switches) = trace.watch(&threads)
+            {
+                watched.push((trace, switches));
+            }
+            let meter = Meter::new(&threads);
+            vms.push(CellVm {
+                running,
+                parts,
+                meter,
+            });
+        }
+        // All of them run: what was before is not counted.
+        let before = Reading::of(&vms, &program)?;
+        let began = Instant::now();
+        let mut interrupted = false;
+        if let Some(first) = vms.first_mut() {
+            interrupted = first.running.wait(began + time)? == Waited::Interrupted;
+        }
+        let after = Reading::of(&vms, &program)?;
+        let seconds = began.elapsed();
+        for (trace, switches) in watched {
+            trace.add(switches);
+        }
+        self.leave(&mut vms)?;
+        let clock_hz = vms.first().map_or(1, |vm| vm.parts.clock_hz).max(1) as f64;
+        let mut memories = Vec::new();
+        for (number, vm) in vms.into_iter().enumerate() {
+            check_ends(number, &vm.running.stop()?)?;
+            check_lock(&vm.parts.memory, &program, key.vcpus)?;
+            memories.push(vm.parts.memory);
+        }
+        let repetition = after.since(&before, seconds, clock_hz);
+        Ok(Ran {
+            repetition: (!interrupted).then_some(repetition),
+            memories,
+            clock_hz,
+        })
+    }
+
+    /// Asks all to leave, and waits for them.
+    fn leave(&self, vms: &mut [CellVm]) -> Result<(), CellError> {
+        for vm in &mut *vms {
+            let stop = GuestAddress(PARAM_PAGE + param::STOP);
+            // Release, though nothing else is handed over: the flag is read in a
+            // loop by the guest, and the kick behind it makes a woken vCPU see it.
+            let memory = &vm.parts.memory;
+            memory
+                .store(1u64.to_le(), stop, Ordering::Release)
+                .map_err(MemoryError::from)?;
+            for &id in &vm.parts.apic_ids {
+                vm.parts.kicks.kick(id);
+            }
+        }
+        let limit = Instant::now() + LEAVE_LIMIT;
+        for vm in vms {
+            if vm.running.wait(limit)? == Waited::Deadline {
+                return Err(CellError::Hung);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Measure for Cells {
+    fn measure(&mut self, key: &CellKey, time: Duration) -> Run {
+        match self.run(key, time, self.trace.as_ref()) {
+            Ok(ran) => match ran.repetition {
+                Some(repetition) => Run::Measured(Box::new(repetition)),
+                None => Run::Interrupted,
+            },
+            Err(e) => Run::Failed(e.to_string()),
+        }
+    }
+
+    fn timeline(&mut self, key: &CellKey, time: Duration) -> Option<Timeline> {
+        let collector = Collector::new(TIMELINE_EVENTS);
+        let ran = self.run(key, time, Some(&collector)).ok()?;
+        ran.repetition?;
+        let trace = collector.take();
+        window::around_worst_wait(key, &trace, &ran.memories, ran.clock_hz)
+    }
+
+    fn backend(&self) -> (&'static str, Option<String>) {
+        (self.backend.kind().name(), self.why_hosted.clone())
+    }
+}
+
+/// A vCPU failed that ended otherwise than by the program, or by the VMM.
+fn check_ends(vm: usize, ends: &[Ended]) -> Result<(), CellError> {
+    for (vcpu, ended) in ends.iter().enumerate() {
+        if !matches!(ended, Ended::ExitPort(0) | Ended::Stopped) {
+            let reason = ended.to_string();
+            return Err(CellError::Vcpu { vm, vcpu, reason });
+        }
+    }
+    Ok(())
+}
+
+/// The lock held, and all kicks were answered.
+fn check_lock(memory: &GuestMemory, program: &WaiterProgram, vcpus: u32) -> Result<(), CellError> {
+    let sum = |offset| {
+        (0..vcpus).try_fold(0u64, |sum, index| {
+            let own = memory::read_word(memory, result_page(index) + offset)?;
+            Ok::<_, MemoryError>(sum.saturating_add(own))
+        })
+    };
+    let (counter, taken) = (program.counters(memory, vcpus)?, sum(result::ACQUISITIONS)?);
+    let violations = sum(result::VIOLATIONS)?;
+    // One that had to be stopped may stand between its two counts.
+    let complete = sum(result::DONE)? == u64::from(vcpus);
+    if violations != 0 || (complete && counter != taken) {
+        return Err(CellError::Violation {
+            counter,
+            sum: taken,
+            violations,
+        });
+    }
+    match sum(result::KICK_ERRORS)? {
+        0 => Ok(()),
+        refused => Err(CellError::KickRefused(refused)),
+    }
+}

@@ -1,0 +1,309 @@
+//! A cell of the study: one way to wait for a lock, on one load, with so many
+//! vCPUs; and what each of its repetitions measured.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::finite::Finite;
+use super::Waits;
+
+/// What the guest does around its lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Load {
+    /// One lock a VM, short critical sections.
+    Short,
+    /// One lock a VM, sections twenty times as long.
+    Long,
+    /// A lock for each vCPU, which nobody else wants: what a lock costs where
+    /// there is nothing to wait for.
+    Uncontended,
+    /// Short sections, beside as many vCPUs that compute and take no lock.
+    Mixed,
+}
+
+/// How a vCPU waits for its lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Waiter {
+    /// In the order of arrival, busy for ever.
+    Ticket,
+    /// Whoever is first when the lock is free: unfair.
+    TestAndSet,
+    /// In the order of arrival, but a waiter that is due and does not take the
+    /// lock in time is overtaken.
+    Preemptable,
+    /// In the order of arrival; halts past a threshold, and is kicked.
+    PvTicket,
+    /// A queue of waiters, each on a cache line of its own (MCS); halts past a
+    /// threshold, and is kicked.
+    PvQueue,
+}
+
+/// Who puts a waiter to sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Halts {
+    /// Nobody: it spins.
+    Never,
+    /// This process.
+    Userspace,
+    /// KVM.
+    Kernel,
+}
+
+/// How a kick's hypercall leaves the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// There is none: the waiter spins.
+    None,
+    /// The doorbell port, to this process.
+    Port,
+    /// A hypercall instruction that KVM's Xen intercept brings to this process.
+    Xen,
+    /// A hypercall instruction that KVM serves.
+    Kvm,
+    /// A call within this process: the hosted backend.
+    Hosted,
+}
+
+/// A line of a figure: everything but the load and the number of vCPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Series {
+    /// How a vCPU waits.
+    pub waiter: Waiter,
+    /// Who puts it to sleep.
+    pub halts: Halts,
+    /// How its kick leaves the guest.
+    pub transport: Transport,
+}
+
+/// What tells one cell from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CellKey {
+    /// What the guest does.
+    pub load: Load,
+    /// How it waits.
+    #[serde(flatten)]
+    pub series: Series,
+    /// VMs, all alike.
+    pub vms: u32,
+    /// vCPUs of each.
+    pub vcpus: u32,
+}
+
+/// What one repetition measured, over all its VMs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repetition {
+    /// Seconds after the begin of the study.
+    pub at: Finite,
+    /// Seconds from the first guest instruction to the last vCPU's end.
+    pub seconds: Finite,
+    /// Acquisitions of each vCPU that takes locks, VM by VM.
+    pub acquisitions: Vec<u64>,
+    /// Rounds of computing, of vCPUs that take no lock.
+    pub background: u64,
+    /// Exits from the guest to this process.
+    pub exits: u64,
+    /// HLTs.
+    pub halts: u64,
+    /// Kicks.
+    pub kicks: u64,
+    /// Host CPU seconds of the vCPU threads.
+    pub running: Finite,
+    /// Seconds that vCPUs slept in a halt.
+    pub halted: Finite,
+    /// Seconds that vCPUs were held back by the scheduler, ready to run.
+    pub held: Finite,
+    /// Seconds that vCPU threads were ready to run and had no pCPU.
+    pub run_delay: Finite,
+    /// Waits for the lock.
+    pub waits: Waits,
+}
+
+/// A cell and what was measured of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Which.
+    #[serde(flatten)]
+    pub key: CellKey,
+    /// Without the first, which warms up.
+    pub repetitions: Vec<Repetition>,
+    /// Why there are no more of them: it failed, or it hung.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failure: Option<String>,
+}
+
+impl Load {
+    /// All, in the order of the report.
+    pub const ALL: [Self; 4] = [Self::Short, Self::Long, Self::Uncontended, Self::Mixed];
+
+    /// As in a file.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::Long => "long",
+            Self::Uncontended => "uncontended",
+            Self::Mixed => "mixed",
+        }
+    }
+
+    /// For a heading.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Short => "short critical sections",
+            Self::Long => "long critical sections",
+            Self::Uncontended => "no contention",
+            Self::Mixed => "short sections beside vCPUs that compute",
+        }
+    }
+}
+
+impl Series {
+    /// It halts and is kicked.
+    pub const fn is_pv(self) -> bool {
+        matches!(self.waiter, Waiter::PvTicket | Waiter::PvQueue)
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.waiter {
+            Waiter::Ticket => "ticket, spins",
+            Waiter::TestAndSet => "test-and-set, spins",
+            Waiter::Preemptable => "preemptable ticket, spins",
+            Waiter::PvTicket => "PV ticket",
+            Waiter::PvQueue => "PV queue",
+        })?;
+        f.write_str(match self.halts {
+            Halts::Never => "",
+            Halts::Userspace => ", halts here",
+            Halts::Kernel => ", halts in KVM",
+        })?;
+        f.write_str(match self.transport {
+            Transport::None | Transport::Hosted => "",
+            Transport::Port => ", kicks by port",
+            Transport::Xen => ", kicks by Xen intercept",
+            Transport::Kvm => ", kicks in KVM",
+        })
+    }
+}
+
+impl CellKey {
+    /// vCPUs a pCPU.
+    pub fn ratio(&self, cpus: u32) -> Finite {
+        let vcpus = f64::from(self.vms) * f64::from(self.vcpus);
+        // At least one CPU runs this program.
+        Finite::ratio(vcpus, f64::from(cpus.max(1))).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for CellKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (load, vms, vcpus) = (self.load.name(), self.vms, self.vcpus);
+        let plural = if vms == 1 { "" } else { "s" };
+        write!(f, "{}; {load}; {vms} VM{plural} of {vcpus}", self.series)
+    }
+}
+
+impl Repetition {
+    /// Acquisitions of all vCPUs.
+    pub fn total(&self) -> u64 {
+        let each = self.acquisitions.iter();
+        each.fold(0, |sum, &own| sum.saturating_add(own))
+    }
+
+    /// Acquisitions a second; none without time.
+    pub fn rate(&self) -> Option<Finite> {
+        Finite::ratio(self.total() as f64, self.seconds.get())
+    }
+
+    /// Acquisitions of the vCPU that had the fewest, as a share of the mean: 1
+    /// is fair, 0 is a vCPU that never had the lock.
+    pub fn least_share(&self) -> Option<Finite> {
+        let least = *self.acquisitions.iter().min()?;
+        let mean = self.total() as f64 / self.acquisitions.len() as f64;
+        Finite::ratio(least as f64, mean)
+    }
+
+    /// Jain's index: 1 is fair, one over the number of vCPUs is one that has it
+    /// all.
+    pub fn jain(&self) -> Option<Finite> {
+        let squares: f64 = self.acquisitions.iter().map(|&n| (n as f64).powi(2)).sum();
+        let total = self.total() as f64;
+        Finite::ratio(total * total, squares * self.acquisitions.len() as f64)
+    }
+
+    /// `count` an acquisition; none without acquisitions.
+    pub fn per_acquisition(&self, count: u64) -> Option<Finite> {
+        Finite::ratio(count as f64, self.total() as f64)
+    }
+}
+
+impl Cell {
+    /// Acquisitions a second, a value for each repetition that has one.
+    pub fn rates(&self) -> Vec<f64> {
+        self.each(Repetition::rate)
+    }
+
+    /// A value for each repetition that has one.
+    pub fn each(&self, value: impl Fn(&Repetition) -> Option<Finite>) -> Vec<f64> {
+        let values = self.repetitions.iter().filter_map(value);
+        values.map(Finite::get).collect()
+    }
+
+    /// The waits of all repetitions.
+    pub fn waits(&self) -> Waits {
+        let mut all = Waits::default();
+        for repetition in &self.repetitions {
+            all.merge(&repetition.waits);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::sample;
+    use super::*;
+
+    #[test]
+    fn shares_of_known_counts() {
+        let mut repetition = sample::repetition(0.0, &[100, 100, 100, 100]);
+        assert_eq!(repetition.least_share().unwrap().get(), 1.0);
+        assert_eq!(repetition.jain().unwrap().get(), 1.0);
+        repetition.acquisitions = vec![400, 0, 0, 0];
+        assert_eq!(repetition.least_share().unwrap().get(), 0.0);
+        assert_eq!(repetition.jain().unwrap().get(), 0.25);
+        repetition.acquisitions = vec![300, 100];
+        assert_eq!(repetition.least_share().unwrap().get(), 0.5);
+        // (300 + 100)^2 / (2 (300^2 + 100^2))
+        assert_eq!(repetition.jain().unwrap().get(), 0.8);
+    }
+
+    #[test]
+    fn nothing_acquired_has_no_shares() {
+        let mut repetition = sample::repetition(0.0, &[0, 0]);
+        assert_eq!(repetition.least_share(), None);
+        assert_eq!(repetition.jain(), None);
+        assert_eq!(repetition.per_acquisition(5), None);
+        assert_eq!(repetition.rate(), Some(Finite::ZERO));
+        repetition.seconds = Finite::ZERO;
+        assert_eq!(repetition.rate(), None);
+        repetition.acquisitions = vec![u64::MAX, u64::MAX];
+        assert_eq!(repetition.total(), u64::MAX, "sums saturate");
+    }
+
+    #[test]
+    fn vms_count_in_the_ratio() {
+        let key = CellKey {
+            vms: 2,
+            vcpus: 3,
+            ..sample::dataset().cells[0].key
+        };
+        assert_eq!(key.ratio(2).get(), 3.0);
+        assert_eq!(key.ratio(4).get(), 1.5);
+    }
+}

@@ -1,0 +1,285 @@
+//! Lines against the overcommit ratio.
+
+use maud::{Markup, html};
+
+use super::plot::{Axis, Plot, band, path};
+use super::units::{number, percent};
+use super::{Figure, Table, palette, series};
+use crate::study::dataset::{Cell, Dataset, Load, Repetition, Series};
+use crate::study::finite::Finite;
+use crate::study::statistics::knee::{HELD, Point};
+use crate::study::statistics::{Interval, Knee, knee, median, median_interval, ratio_interval};
+
+/// What grows along the axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sweep {
+    /// vCPUs of one VM.
+    Vcpus,
+    /// VMs, each with as many vCPUs as there are pCPUs.
+    Vms,
+}
+
+impl Sweep {
+    const fn id(self) -> &'static str {
+        match self {
+            Self::Vcpus => "vcpus",
+            Self::Vms => "vms",
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Vcpus => "vCPUs",
+            Self::Vms => "VMs",
+        }
+    }
+
+    fn has(self, data: &Dataset, cell: &Cell) -> bool {
+        match self {
+            Self::Vcpus => cell.key.vms == 1,
+            Self::Vms => cell.key.vcpus == data.host.cpus,
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Vcpus => "one VM with more and more vCPUs",
+            Self::Vms => "more and more VMs, each with a vCPU per pCPU",
+        }
+    }
+}
+
+/// The measured cells of a series, by ratio.
+fn cells(data: &Dataset, load: Load, series: Series, sweep: Sweep) -> Vec<(Finite, &Cell)> {
+    let cells = data.cells.iter().filter(|cell| {
+        let measured = !cell.repetitions.is_empty();
+        cell.key.load == load && cell.key.series == series && measured && sweep.has(data, cell)
+    });
+    let mut cells: Vec<_> = cells.map(|cell| (data.ratio(&cell.key), cell)).collect();
+    cells.sort_by_key(|&(ratio, _)| ratio);
+    cells
+}
+
+/// The work of a series relative to its own at 1x, by ratio.
+pub fn relative_work(data: &Dataset, load: Load, series: Series, sweep: Sweep) -> Vec<Point> {
+    let cells = cells(data, load, series, sweep);
+    let Some(base) = cells.iter().find(|(ratio, _)| ratio.get() == 1.0) else {
+        return Vec::new();
+    };
+    let base = base.1.rates();
+    let points = cells.iter().filter_map(|&(ratio, cell)| {
+        let work = ratio_interval(&cell.rates(), &base, data.settings.seed)?;
+        Some(Point { ratio, work })
+    });
+    points.collect()
+}
+
+/// Work done against the ratio, with its bands and knees.
+pub fn work(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
+    let lines: Vec<(Series, Vec<Point>)> = series(data, load)
+        .into_iter()
+        .map(|series| (series, relative_work(data, load, series, sweep)))
+        .filter(|(_, points)| points.len() > 1)
+        .collect();
+    if lines.is_empty() {
+        return None;
+    }
+    let ratios = ratios(&lines);
+    let mut table = by_ratio(&ratios, "knee");
+    for (series, points) in &lines {
+        let cells = cells(data, load, *series, sweep);
+        let mut row = vec![series.to_string()];
+        for ratio in &ratios {
+            let cell = cells.iter().find(|(at, _)| at == ratio);
+            let rate = cell.and_then(|(_, cell)| median(&cell.rates()));
+            let point = points.iter().find(|point| point.ratio == *ratio);
+            let [share, band] = interval(point.map(|p| p.work), percent);
+            row.push(rate.map_or_else(
+                || "–".to_string(),
+                |rate| format!("{share}\n{band}\n{}/s", number(rate)),
+            ));
+        }
+        row.push(knee(points).to_string());
+        table.rows.push(row);
+    }
+    let plot = Plot {
+        x: ratio_axis(&lines),
+        y: Axis::from_zero(
+            "lock acquisitions per second, relative to 1x",
+            most(&lines).min(3.0),
+            percent,
+        ),
+    };
+    Some(Figure {
+        id: format!("work-{}-{}", load.id(), sweep.id()),
+        title: format!(
+            "Work done against overcommit by {}: {}",
+            sweep.name(),
+            load.name()
+        ),
+        caption: format!(
+            "{}. Each line is relative to its own rate at 1x; the band is the 95 % interval. A \
+             ring marks the knee: the last ratio at which at least {} of the work at 1x is left. \
+             In the table: relative work, its interval, acquisitions per second.",
+            capital(sweep.words()),
+            percent(HELD),
+        ),
+        picture: plot.draw(
+            "Relative work against the overcommit ratio",
+            &curves(&plot, &lines, true),
+        ),
+        lines: names(&lines),
+        legend: palette::legend(&names(&lines)),
+        table,
+    })
+}
+
+/// Fairness against the ratio.
+pub fn fairness(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
+    let seed = data.settings.seed;
+    let mut lines = Vec::new();
+    for series in series(data, load) {
+        let cells = cells(data, load, series, sweep).into_iter();
+        let points = cells.filter_map(|(ratio, cell)| {
+            let work = median_interval(&cell.each(Repetition::least_share), seed)?;
+            Some(Point { ratio, work })
+        });
+        let points: Vec<Point> = points.collect();
+        if !points.is_empty() {
+            lines.push((series, points));
+        }
+    }
+    if lines.is_empty() {
+        return None;
+    }
+    let ratios = ratios(&lines);
+    let mut table = by_ratio(&ratios, "");
+    table.head.pop();
+    for (series, points) in &lines {
+        let cells = cells(data, load, *series, sweep);
+        let mut row = vec![series.to_string()];
+        for ratio in &ratios {
+            let point = points.iter().find(|point| point.ratio == *ratio);
+            let [share, band] = interval(point.map(|p| p.work), percent);
+            let cell = cells.iter().find(|(at, _)| at == ratio);
+            let jain = cell.and_then(|(_, cell)| median(&cell.each(Repetition::jain)));
+            row.push(jain.map_or_else(
+                || "–".to_string(),
+                |jain| format!("{share}\n{band}\nJain {}", number(jain)),
+            ));
+        }
+        table.rows.push(row);
+    }
+    let plot = Plot {
+        x: ratio_axis(&lines),
+        y: Axis::from_zero("least share of a vCPU, relative to the mean", 1.0, percent),
+    };
+    Some(Figure {
+        id: format!("fairness-{}-{}", load.id(), sweep.id()),
+        title: format!("Fairness: {}", load.name()),
+        caption: format!(
+            "Acquisitions of the vCPU that had the fewest, as a share of the mean: 100 % is fair, \
+             0 is a vCPU that never had the lock. A rate without its share says little: who lets \
+             two vCPUs run for ever looks best. {}. In the table: least share, its interval, \
+             Jain's index.",
+            capital(sweep.words())
+        ),
+        picture: plot.draw(
+            "Least share against the overcommit ratio",
+            &curves(&plot, &lines, false),
+        ),
+        lines: names(&lines),
+        legend: palette::legend(&names(&lines)),
+        table,
+    })
+}
+
+fn names(lines: &[(Series, Vec<Point>)]) -> Vec<Series> {
+    lines.iter().map(|&(series, _)| series).collect()
+}
+
+/// The ratios that any line has.
+fn ratios(lines: &[(Series, Vec<Point>)]) -> Vec<Finite> {
+    let points = lines.iter().flat_map(|(_, points)| points);
+    let mut all: Vec<Finite> = points.map(|point| point.ratio).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// A column a ratio, and a last one.
+fn by_ratio(ratios: &[Finite], last: &str) -> Table {
+    let mut table = Table::new(&["Waiters"]);
+    let columns = ratios.iter().map(|ratio| format!("{ratio}x"));
+    table.head.extend(columns.chain([last.to_string()]));
+    table
+}
+
+fn most(lines: &[(Series, Vec<Point>)]) -> f64 {
+    let points = lines.iter().flat_map(|(_, points)| points);
+    points.map(|p| p.work.high.get()).fold(1.0, f64::max)
+}
+
+fn ratio_axis(lines: &[(Series, Vec<Point>)]) -> Axis {
+    let ratios = || {
+        lines
+            .iter()
+            .flat_map(|(_, points)| points)
+            .map(|p| p.ratio.get())
+    };
+    let least = ratios().fold(1.0, f64::min);
+    let most = ratios().fold(2.0, f64::max);
+    Axis::powers("overcommit: vCPUs per pCPU", 2.0, (least, most), |ratio| {
+        format!("{ratio}x")
+    })
+}
+
+fn curves(plot: &Plot, lines: &[(Series, Vec<Point>)], knees: bool) -> Markup {
+    let at = |point: &Point, value: Finite| plot.at(point.ratio.get(), value.get());
+    html! {
+        @for (series, points) in lines {
+            @let low: Vec<_> = points.iter().map(|p| at(p, p.work.low)).collect();
+            @let high: Vec<_> = points.iter().map(|p| at(p, p.work.high)).collect();
+            path class=(format!("band {}", palette::class(*series))) d=(band(&low, &high)) {}
+        }
+        @for (series, points) in lines {
+            @let middle = points.iter().map(|p| at(p, p.work.middle));
+            path class=(format!("line {}", palette::class(*series))) d=(path(middle)) {}
+            @for point in points {
+                @let says = format!("{series}: {} at {}x", percent(point.work.middle.get()), point.ratio);
+                (palette::marker(*series, at(point, point.work.middle), &says))
+            }
+            @if knees {
+                @if let Knee::At { held, .. } = knee(points) {
+                    @for point in points.iter().filter(|point| point.ratio == held) {
+                        @let (x, y) = at(point, point.work.middle);
+                        circle class=(format!("knee {}", palette::class(*series)))
+                            cx=(super::plot::px(x)) cy=(super::plot::px(y)) r="9" {
+                            title { (format!("{series}: the knee, {held}x")) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A median and its interval in words; a range is called one.
+pub fn interval(interval: Option<Interval>, name: impl Fn(f64) -> String) -> [String; 2] {
+    let Some(all) = interval else {
+        return ["–".to_string(), "–".to_string()];
+    };
+    let (low, high) = (name(all.low.get()), name(all.high.get()));
+    let spread = match (all.is_95(), all.count) {
+        (true, _) => format!("{low} to {high}"),
+        (false, 1) => "one repetition".to_string(),
+        (false, count) => format!("{low} to {high}, range of {count}"),
+    };
+    [name(all.middle.get()), spread]
+}
+
+fn capital(words: &str) -> String {
+    let mut letters = words.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}

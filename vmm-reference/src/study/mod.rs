@@ -1,0 +1,34 @@
+//! The overcommit study: how much work a host does per CPU against the
+//! overcommit ratio, by each way to wait for a lock.
+//!
+//! - [`finite`]: numbers that are never NaN;
+//! - [`dataset`]: what was measured, as JSON and CSV;
+//! - [`statistics`]: intervals, verdicts, the knee;
+//! - [`plan`]: which cells there are;
+//! - [`schedule`]: which cell runs next;
+//! - [`watch`]: the host meanwhile;
+//! - [`driver`]: from the plan to the data;
+//! - [`cells`]: the VMs of a cell, on this host; [`meter`]: where their threads'
+//!   time goes; [`window`]: a trace around the worst wait;
+//! - [`figures`]: the pictures of a report;
+//! - [`report`]: the page;
+//! - [`output`]: the files;
+//! - [`compare`]: two studies;
+//! - [`sample`]: a dataset that nobody measured.
+
+pub mod cells;
+pub mod compare;
+pub mod dataset;
+pub mod driver;
+pub mod figures;
+pub mod finite;
+pub mod meter;
+pub mod output;
+pub mod plan;
+mod reading;
+pub mod report;
+pub mod sample;
+pub mod schedule;
+pub mod statistics;
+pub mod watch;
+pub mod window;

@@ -1,0 +1,153 @@
+//! Three sentences: what halting and kicking gains here, where the knee is,
+//! what it costs.
+
+use crate::study::dataset::{Cell, CellKey, Dataset, Halts, Load, Repetition, Series, Waiter};
+use crate::study::figures::curves::{Sweep, relative_work};
+use crate::study::figures::units::percent;
+use crate::study::figures::{series, telling_vcpus};
+use crate::study::statistics::{Verdict, knee, median, verdict};
+
+/// The series that spins, as a kernel without PV locks does.
+pub fn spinning(data: &Dataset) -> Option<Series> {
+    let mut all = series(data, Load::Short).into_iter();
+    all.find(|series| series.waiter == Waiter::Ticket)
+}
+
+/// The series that halts and is kicked: in this process where there is one.
+pub fn halting(data: &Dataset) -> Option<Series> {
+    let all = series(data, Load::Short);
+    let tickets = || all.iter().filter(|s| s.waiter == Waiter::PvTicket);
+    let here = tickets().find(|s| s.halts == Halts::Userspace);
+    let other = all.iter().find(|series| series.is_pv());
+    here.or_else(|| tickets().next()).or(other).copied()
+}
+
+/// The cell of a series with one VM of `vcpus` vCPUs, if it measured something.
+fn cell(data: &Dataset, load: Load, series: Series, vcpus: u32) -> Option<&Cell> {
+    let key = CellKey {
+        load,
+        series,
+        vms: 1,
+        vcpus,
+    };
+    data.cell(&key).filter(|cell| !cell.repetitions.is_empty())
+}
+
+/// The three.
+pub fn sentences(data: &Dataset) -> [String; 3] {
+    let (spin, halt) = (spinning(data), halting(data));
+    [
+        spin.zip(halt)
+            .and_then(|(spin, halt)| gain(data, spin, halt))
+            .unwrap_or_else(|| {
+                "What halting and kicking gains was not measured: one of the two is missing."
+                    .to_string()
+            }),
+        knees(data, spin, halt),
+        spin.zip(halt)
+            .and_then(|(spin, halt)| cost(data, spin, halt))
+            .unwrap_or_else(|| "What it costs where nobody waits was not measured.".to_string()),
+    ]
+}
+
+fn gain(data: &Dataset, spin: Series, halt: Series) -> Option<String> {
+    let vcpus = telling_vcpus(data, Load::Short)?;
+    let spins = cell(data, Load::Short, spin, vcpus)?;
+    let halts = cell(data, Load::Short, halt, vcpus)?;
+    let says = verdict(&spins.rates(), &halts.rates(), data.settings.seed);
+    let ratio = data.ratio(&halts.key);
+    Some(match says {
+        Verdict::NoneSeen(_) => format!(
+            "At {ratio}x overcommit no difference was seen between waiters that halt and are \
+             kicked ({halt}) and waiters that spin."
+        ),
+        Verdict::TooFew => format!(
+            "At {ratio}x overcommit there are too few repetitions to tell waiters that halt \
+             ({halt}) from waiters that spin."
+        ),
+        Verdict::Faster(_) | Verdict::Slower(_) => format!(
+            "At {ratio}x overcommit waiters that halt and are kicked ({halt}) take the lock \
+             {says} {} waiters that spin.",
+            match says {
+                Verdict::Faster(by) if by.low.get() >= 2.0 => "as",
+                _ => "than",
+            }
+        ),
+    })
+}
+
+fn knees(data: &Dataset, spin: Option<Series>, halt: Option<Series>) -> String {
+    let at = |series| knee(&relative_work(data, Load::Short, series, Sweep::Vcpus));
+    let words: Vec<String> = [("spins", spin), ("halts", halt)]
+        .into_iter()
+        .filter_map(|(does, series)| Some(format!("{} if it {does}", at(series?))))
+        .collect();
+    if words.is_empty() {
+        return "Where the knee is was not measured.".to_string();
+    }
+    format!(
+        "The knee, up to which a VM whose vCPUs share one lock keeps 90 % of its work, is at {}.",
+        words.join(", and ")
+    )
+}
+
+fn cost(data: &Dataset, spin: Series, halt: Series) -> Option<String> {
+    let at_1x = |series| cell(data, Load::Uncontended, series, data.host.cpus);
+    let (spins, halts) = (at_1x(spin)?, at_1x(halt)?);
+    let says = verdict(&spins.rates(), &halts.rates(), data.settings.seed);
+    let free = match says {
+        Verdict::NoneSeen(_) => "no cost was seen".to_string(),
+        Verdict::TooFew => "there are too few repetitions to tell the cost".to_string(),
+        _ => format!("such a lock is {says} than one that spins"),
+    };
+    let vcpus = telling_vcpus(data, Load::Short)?;
+    let unfair = cell(data, Load::Short, halt, vcpus).and_then(|cell| {
+        let share = median(&cell.each(Repetition::least_share))?;
+        let ratio = data.ratio(&cell.key);
+        Some(format!(
+            ", and at {ratio}x the vCPU with the fewest acquisitions has {} of the mean",
+            percent(share)
+        ))
+    });
+    Some(format!(
+        "Where nobody else wants the lock {free}{}.",
+        unfair.unwrap_or_default()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::sample;
+
+    #[test]
+    fn three_sentences_of_a_known_study() {
+        let [gain, knee, cost] = sentences(&sample::dataset());
+        assert!(
+            gain.starts_with("At 4x overcommit waiters that halt")
+                && gain.contains("times as fast as"),
+            "{gain}"
+        );
+        assert!(
+            knee.ends_with(
+                "is at 1x (not at 1.5x) if it spins, and beyond 8x, the last measured if it halts."
+            ),
+            "{knee}"
+        );
+        assert!(
+            cost.contains("no cost was seen") && cost.contains("has 100 % of the mean"),
+            "{cost}"
+        );
+    }
+
+    #[test]
+    fn what_was_not_measured_is_said() {
+        let mut data = sample::dataset();
+        data.cells.retain(|cell| !cell.key.series.is_pv());
+        let [gain, knee, cost] = sentences(&data);
+        assert!(gain.contains("not measured") && cost.contains("not measured"));
+        assert!(knee.contains("if it spins") && !knee.contains("halts"));
+        data.cells.clear();
+        assert!(sentences(&data).iter().all(|s| s.contains("not measured")));
+    }
+}
