@@ -171,3 +171,43 @@ fn hosted_json_has_the_promised_keys_and_counts() {
         }
     }
 }
+
+#[test]
+fn several_vms_at_once_are_rows_and_a_sum() {
+    let output = vmm(&[
+        "demo",
+        "--backend",
+        "hosted",
+        "--json",
+        "--modes",
+        "pv",
+        "--vcpus",
+        "2",
+        "--vms",
+        "1,2",
+        "--seconds",
+        "0.1",
+    ]);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let rows = rows.as_array().expect("an array");
+    let which: Vec<_> = (rows.iter())
+        .map(|row| (row["vms"].as_u64(), row["vm"].as_u64()))
+        .collect();
+    let wanted = [(1, Some(1)), (2, Some(1)), (2, Some(2)), (2, None)];
+    assert_eq!(which, wanted.map(|(vms, vm)| (Some(vms), vm)));
+    let count = |n: usize| rows[n]["acquisitions"].as_u64().expect("a count");
+    assert_eq!(count(3), count(1) + count(2));
+    assert!(count(1) > 0 && count(2) > 0, "{rows:?}");
+    for row in rows {
+        for key in ["held_seconds", "run_delay_seconds"] {
+            assert!(row[key].as_f64() >= Some(0.0), "{key}: {row}");
+        }
+    }
+    refused(&["demo", "--backend", "hosted", "--vms", "0"], 2, "0");
+}

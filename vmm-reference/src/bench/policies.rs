@@ -42,6 +42,7 @@ pub fn measure(backend: &Backend, turns: usize, time: Duration) -> Result<Policy
             ));
             let config = DemoConfig {
                 vcpus: vcpus.clone(),
+                vms: Vec::new(),
                 modes: vec![Mode::Pv],
                 halt: Some(HaltMode::Userspace),
                 transport: None,

@@ -33,6 +33,16 @@ pub(super) struct DemoArgs {
         value_name = "N,..."
     )]
     vcpus: Vec<u32>,
+    /// Numbers of VMs that run at once, each with that many vCPUs: a row for each
+    /// VM, and their sum
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1",
+        value_name = "N,...",
+        value_parser = clap::value_parser!(u32).range(1..=64)
+    )]
+    vms: Vec<u32>,
     /// How the guest waits for its lock
     #[arg(
         long,
@@ -109,6 +119,7 @@ impl super::Subcommand for DemoArgs {
         let trace = self.trace.as_deref().map(TraceFile::create).transpose()?;
         let config = DemoConfig {
             vcpus: self.vcpus,
+            vms: self.vms,
             modes: self.modes,
             halt: self.halt.chosen(),
             transport: self.transport.chosen(),

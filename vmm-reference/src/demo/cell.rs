@@ -12,6 +12,7 @@ use crate::host;
 use crate::memory::MemoryError;
 use crate::payload::layout::{issue, mode};
 use crate::payload::lock::LockProgram;
+use crate::stats::meter::{Meter, Spent, Total};
 use crate::stats::{KvmStats, StatsError};
 use crate::trace::{Switches, VmTrace};
 use crate::vcpu::Ended;
@@ -145,8 +146,10 @@ pub fn calibrate(backend: &Backend, spec: &VmSpec) -> Result<Speed, CellError> {
 pub struct Cell {
     /// How its guest waits for the lock.
     pub mode: Mode,
-    /// What its VM is to be.
+    /// What each of its VMs is to be.
     pub spec: VmSpec,
+    /// How many VMs run at once; one at least.
+    pub vms: u32,
 }
 
 /// What a cell measured.
@@ -163,7 +166,11 @@ pub struct DemoRow {
     pub transport: &'static str,
     /// The same under its old name, for one release.
     pub door: &'static str,
-    /// Number of vCPUs of the VM.
+    /// VMs that ran at once.
+    pub vms: u32,
+    /// The VM, from 1; null: the sum of all of them.
+    pub vm: Option<u32>,
+    /// Number of vCPUs of each VM.
     pub vcpus: u32,
     /// pCPUs they share.
     pub host_cpus: usize,
@@ -182,8 +189,14 @@ pub struct DemoRow {
     pub halts: u64,
     /// KVM_HC_KICK_CPU of the guest.
     pub kicks: u64,
-    /// CPU time of the whole process meanwhile.
+    /// CPU time of the whole process meanwhile; of the VM's vCPU threads alone,
+    /// if there were several VMs.
     pub cpu_seconds: f64,
+    /// How long its vCPUs, ready to run, were held back by the scheduler, summed.
+    pub held_seconds: f64,
+    /// How long the threads of its vCPUs, ready to run, waited for a pCPU, summed
+    /// (the kernel's run delay).
+    pub run_delay_seconds: f64,
     /// Median wait for the lock.
     pub wait_p50_us: f64,
     /// 99th percentile of the wait.
@@ -194,37 +207,84 @@ pub struct DemoRow {
 }
 
 impl Cell {
-    /// Runs the guest for `time`. The second value: a signal ended it early.
+    /// Runs the guests for `time`: a row for each VM, and behind those of several
+    /// their sum. The second value: a signal ended it early.
     ///
     /// # Errors
-    /// The guest did not run, or its lock did not hold.
+    /// A guest did not run, or its lock did not hold.
     pub fn run(
         &self,
         backend: &Backend,
         work: &Workload,
         speed: Speed,
         time: Duration,
-    ) -> Result<(DemoRow, bool), CellError> {
-        let Self { mode, spec } = self;
-        let (halt_kick, vcpus) = (spec.halt_kick, spec.vcpus);
+    ) -> Result<(Vec<DemoRow>, bool), CellError> {
+        let spec = &self.spec;
         let program = LockProgram {
-            mode: match mode {
+            mode: match self.mode {
                 Mode::Spin => mode::SPIN,
                 Mode::Pv => mode::PV,
             },
-            issue: issue::by(halt_kick.transport, backend.instruction()),
+            issue: issue::by(spec.halt_kick.transport, backend.instruction()),
             threshold: speed.rounds(work.spin),
             hold: work.hold,
             think: work.think,
         };
         let cpu_before = cpu_time();
-        let mut vm = LockVm::start(spec, backend.host(), &program)?;
-        let switches = watch(spec.trace.as_ref(), &vm);
-        let waited = vm.running.wait(vm.running.started() + time)?;
-        vm.ask_to_leave()?;
+        let mut vms = Vec::new();
+        for _ in 0..self.vms.max(1) {
+            let vm = LockVm::start(spec, backend.host(), &program)?;
+            let switches = watch(spec.trace.as_ref(), &vm);
+            let meter = Meter::new(&vm.parts.threads());
+            let before = meter.read(0);
+            vms.push(Measured {
+                vm,
+                switches,
+                meter,
+                before,
+            });
+        }
+        let mut interrupted = false;
+        if let Some(Measured { vm, .. }) = vms.last_mut() {
+            let end = vm.running.started() + time;
+            interrupted = vm.running.wait(end)? == Waited::Interrupted;
+        }
+        // Before they leave: a thread that has ended has no figures any more.
+        let spent: Vec<Spent> = vms.iter().map(Measured::spent).collect();
+        for Measured { vm, .. } in &vms {
+            vm.ask_to_leave()?;
+        }
+        let alone = vms.len() == 1;
+        let mut rows = Vec::new();
+        for ((number, measured), spent) in (1..).zip(vms).zip(spent) {
+            let (mut row, early) = self.row(backend, measured, spent)?;
+            interrupted |= early;
+            row.vm = Some(number);
+            if alone {
+                row.cpu_seconds = cpu_time().saturating_sub(cpu_before).as_secs_f64();
+            }
+            rows.push(row);
+        }
+        if let (false, Some(sum)) = (alone, DemoRow::sum(&rows)) {
+            rows.push(sum);
+        }
+        Ok((rows, interrupted))
+    }
+
+    /// What one VM, which was asked to leave, has done.
+    fn row(
+        &self,
+        backend: &Backend,
+        measured: Measured,
+        spent: Spent,
+    ) -> Result<(DemoRow, bool), CellError> {
+        let Self { mode, spec, .. } = self;
+        let (halt_kick, vcpus) = (spec.halt_kick, spec.vcpus);
+        let Measured {
+            mut vm, switches, ..
+        } = measured;
         let left = vm.running.wait(Instant::now() + LEAVE_LIMIT)?;
         let seconds = vm.running.started().elapsed().as_secs_f64();
-        let cpu_seconds = cpu_time().saturating_sub(cpu_before).as_secs_f64();
         let counter = vm.counter()?;
         let kvm_stats = vm.kvm_stats()?;
         let (memory, hz) = (Arc::clone(vm.memory()), vm.parts.clock_hz as f64);
@@ -260,6 +320,8 @@ impl Cell {
             halt: halt_kick.halt,
             transport,
             door: transport,
+            vms: self.vms.max(1),
+            vm: None,
             vcpus,
             host_cpus: host::cpus(),
             acquisitions: counter,
@@ -270,15 +332,64 @@ impl Cell {
                 / results.acquisitions.max(1) as f64,
             halts: results.halts,
             kicks: results.kicks,
-            cpu_seconds,
+            cpu_seconds: spent.running.as_secs_f64(),
+            held_seconds: spent.held.as_secs_f64(),
+            run_delay_seconds: spent.run_delay.as_secs_f64(),
             wait_p50_us: micros(0.50),
             wait_p99_us: micros(0.99),
             kvm_stats,
         };
-        Ok((
-            row,
-            waited == Waited::Interrupted || left == Waited::Interrupted,
-        ))
+        Ok((row, left == Waited::Interrupted))
+    }
+}
+
+/// A VM that is being measured.
+struct Measured {
+    vm: LockVm,
+    switches: Option<Switches>,
+    meter: Meter,
+    before: Total,
+}
+
+impl Measured {
+    fn spent(&self) -> Spent {
+        let held = self.vm.running.handle().held_ns();
+        let time = self.vm.running.started().elapsed();
+        self.meter.read(held).since(&self.before, time)
+    }
+}
+
+impl DemoRow {
+    /// Of several VMs: rates, counts and times are sums; waits are those of the VM
+    /// that had the worst, and the least share is that of the VMs: 1 if all had
+    /// the lock equally often.
+    fn sum(rows: &[Self]) -> Option<Self> {
+        let mut sum = rows.first()?.clone();
+        let least = rows
+            .iter()
+            .map(|row| row.ops_per_s)
+            .fold(f64::MAX, f64::min);
+        for row in rows.get(1..).unwrap_or_default() {
+            sum.acquisitions += row.acquisitions;
+            sum.expected += row.expected;
+            sum.seconds = sum.seconds.max(row.seconds);
+            sum.ops_per_s += row.ops_per_s;
+            sum.halts += row.halts;
+            sum.kicks += row.kicks;
+            sum.cpu_seconds += row.cpu_seconds;
+            sum.held_seconds += row.held_seconds;
+            sum.run_delay_seconds += row.run_delay_seconds;
+            sum.wait_p50_us = sum.wait_p50_us.max(row.wait_p50_us);
+            sum.wait_p99_us = sum.wait_p99_us.max(row.wait_p99_us);
+        }
+        sum.least_share = match sum.ops_per_s {
+            rate if rate > 0.0 => least * rows.len() as f64 / rate,
+            _ => 0.0,
+        };
+        sum.vm = None;
+        // KVM counts by vCPU; what it counted is in the rows of the VMs.
+        sum.kvm_stats = None;
+        Some(sum)
     }
 }
 

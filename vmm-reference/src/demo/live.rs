@@ -13,14 +13,14 @@ use super::table;
 pub trait DemoWatcher {
     /// `cell` is measured from now on.
     fn begins(&mut self, cell: &Cell, label: &str);
-    /// The last of these rows has just been measured.
-    fn measured(&mut self, rows: &[DemoRow]);
+    /// These rows have been measured, those behind the first `before` just now.
+    fn measured(&mut self, rows: &[DemoRow], before: usize);
 }
 
 /// Does not watch.
 impl DemoWatcher for () {
     fn begins(&mut self, _cell: &Cell, _label: &str) {}
-    fn measured(&mut self, _rows: &[DemoRow]) {}
+    fn measured(&mut self, _rows: &[DemoRow], _before: usize) {}
 }
 
 /// The rows and a bar, on a terminal.
@@ -74,9 +74,11 @@ impl DemoWatcher for Live {
         self.bar.enable_steady_tick(TICK);
     }
 
-    fn measured(&mut self, rows: &[DemoRow]) {
+    fn measured(&mut self, rows: &[DemoRow], before: usize) {
         self.bar.inc(1);
-        self.print(&table::last_row(rows));
+        for n in before..rows.len() {
+            self.print(&table::last_row(rows.get(..=n).unwrap_or_default()));
+        }
     }
 }
 

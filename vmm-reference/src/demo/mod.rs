@@ -96,8 +96,10 @@ impl Default for Workload {
 /// What the demo is asked for.
 #[derive(Clone, Debug)]
 pub struct DemoConfig {
-    /// Numbers of vCPUs, a VM each.
+    /// Numbers of vCPUs of a VM.
     pub vcpus: Vec<u32>,
+    /// Numbers of VMs that run at once; empty: one.
+    pub vms: Vec<u32>,
     /// How the guests wait for their lock.
     pub modes: Vec<Mode>,
     /// Who puts halted vCPUs to sleep; None: each that this host has.
@@ -221,6 +223,13 @@ pub struct DemoOutcome {
 }
 
 impl DemoConfig {
+    fn numbers_of_vms(&self) -> &[u32] {
+        match self.vms.as_slice() {
+            [] => &[1],
+            vms => vms,
+        }
+    }
+
     fn spec(&self, vcpus: u32, halt_kick: HaltKick) -> VmSpec {
         VmSpec {
             policy: self.policy,
@@ -266,7 +275,10 @@ pub fn plan(config: &DemoConfig, backend: &Backend) -> Result<Vec<Cell>, DemoErr
                     let reason = reason.map_or_else(String::new, |d| d.reason.to_string());
                     return Err(DemoError::NoUnhalt(reason));
                 }
-                cells.push(Cell { mode, spec });
+                for &vms in config.numbers_of_vms() {
+                    let spec = spec.clone();
+                    cells.push(Cell { mode, spec, vms });
+                }
             }
         }
     }
@@ -319,9 +331,10 @@ pub fn run(
         let HaltKick { halt, transport } = cell.spec.halt_kick;
         let transport = transport.name(backend.instruction());
         watcher.begins(cell, &table::label(cell.mode, halt, transport));
-        let (row, interrupted) = cell.run(backend, &config.workload, speed, config.time)?;
-        outcome.rows.push(row);
-        watcher.measured(&outcome.rows);
+        let (rows, interrupted) = cell.run(backend, &config.workload, speed, config.time)?;
+        let before = outcome.rows.len();
+        outcome.rows.extend(rows);
+        watcher.measured(&outcome.rows, before);
         if interrupted {
             outcome.interrupted = true;
             break;

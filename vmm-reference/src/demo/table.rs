@@ -31,16 +31,17 @@ pub fn behind_table(rows: &[DemoRow]) -> String {
     out
 }
 
-/// The rate of `mode` at `vcpus`.
-fn rate(rows: &[DemoRow], mode: Mode, vcpus: u32) -> Option<f64> {
+/// The row that spins where this one does not.
+fn spinning<'a>(rows: &'a [DemoRow], row: &DemoRow) -> Option<&'a DemoRow> {
+    let of = |r: &DemoRow| (r.vcpus, r.vms, r.vm);
     rows.iter()
-        .find(|r| r.mode == mode && r.vcpus == vcpus)
-        .map(|r| r.ops_per_s)
+        .find(|r| r.mode == Mode::Spin && of(r) == of(row))
 }
 
 /// What `row` gained over spinning with as many vCPUs.
 fn gain(rows: &[DemoRow], row: &DemoRow) -> Option<f64> {
-    let spin = rate(rows, Mode::Spin, row.vcpus).filter(|&rate| rate > 0.0)?;
+    let spin = spinning(rows, row).map(|r| r.ops_per_s);
+    let spin = spin.filter(|&rate| rate > 0.0)?;
     (row.mode != Mode::Spin).then_some(row.ops_per_s / spin)
 }
 
@@ -54,11 +55,16 @@ pub fn label(mode: Mode, halt: HaltMode, transport: &str) -> String {
 }
 
 fn row_label(row: &DemoRow) -> String {
-    label(row.mode, row.halt, row.transport)
+    let label = label(row.mode, row.halt, row.transport);
+    match (row.vms, row.vm) {
+        (1, _) => label,
+        (vms, Some(vm)) => format!("{label} {vm}/{vms}"),
+        (vms, None) => format!("{label} x{vms}"),
+    }
 }
 
 fn overcommit(row: &DemoRow) -> f64 {
-    f64::from(row.vcpus) / row.host_cpus as f64
+    f64::from(row.vcpus) * f64::from(row.vms) / row.host_cpus as f64
 }
 
 /// The table's line for the last of these rows, an empty one before it if the
@@ -197,9 +203,7 @@ fn verdict(out: &mut String, rows: &[DemoRow]) {
         .max_by(|a, b| a.0.total_cmp(&b.0));
     if let Some((gain, row)) = best
         && gain > 1.0
-        && let Some(spin) = rows
-            .iter()
-            .find(|r| r.mode == Mode::Spin && r.vcpus == row.vcpus)
+        && let Some(spin) = spinning(rows, row)
     {
         let cpu = |r: &DemoRow| r.cpu_seconds / (r.acquisitions.max(1) as f64) * 1e6;
         let _ = writeln!(
@@ -226,6 +230,8 @@ mod tests {
             halt: HaltMode::Userspace,
             transport: "port",
             door: "port",
+            vms: 1,
+            vm: Some(1),
             vcpus,
             host_cpus: 2,
             acquisitions: 1000,
@@ -236,6 +242,8 @@ mod tests {
             halts: 0,
             kicks: 0,
             cpu_seconds: 4.0,
+            held_seconds: 0.0,
+            run_delay_seconds: 0.0,
             wait_p50_us: 10.0,
             wait_p99_us: 2e6,
             kvm_stats: None,

@@ -9,6 +9,7 @@
 mod counts;
 mod decode;
 mod fd;
+pub mod meter;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

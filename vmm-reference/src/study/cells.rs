@@ -8,7 +8,6 @@ use vm_memory::{Bytes as _, GuestAddress};
 
 use super::dataset::{CellKey, Halts, Load, Repetition, Timeline, Transport, Waiter};
 use super::driver::{Measure, Run};
-use super::meter::Meter;
 use super::plan::Way;
 use super::reading::{CellVm, Reading};
 use super::window;
@@ -20,6 +19,7 @@ use crate::payload::layout::{issue, param, result};
 use crate::payload::waiters::image::WaiterImage;
 use crate::payload::waiters::layout::{WaiterProgram, mode};
 use crate::policy::Policy;
+use crate::stats::meter::Meter;
 use crate::trace::{Collector, Switches, VmTrace};
 use crate::transport::{self, HaltKick};
 use crate::vcpu::Ended;

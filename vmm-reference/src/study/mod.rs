@@ -8,8 +8,8 @@
 //! - [`schedule`]: which cell runs next;
 //! - [`watch`]: the host meanwhile;
 //! - [`driver`]: from the plan to the data;
-//! - [`cells`]: the VMs of a cell, on this host; [`meter`]: where their threads'
-//!   time goes; [`window`]: a trace around the worst wait;
+//! - [`cells`]: the VMs of a cell, on this host; [`window`]: a trace around the
+//!   worst wait;
 //! - [`figures`]: the pictures of a report;
 //! - [`report`]: the page;
 //! - [`output`]: the files;
@@ -22,7 +22,6 @@ pub mod dataset;
 pub mod driver;
 pub mod figures;
 pub mod finite;
-pub mod meter;
 pub mod output;
 pub mod plan;
 mod reading;

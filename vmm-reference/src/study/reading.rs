@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::dataset::{Repetition, Waits};
 use super::finite::Finite;
-use super::meter::{Meter, Total};
 use crate::memory::{self, MemoryError};
 use crate::payload::image::result_page;
 use crate::payload::layout::result;
 use crate::payload::waiters::layout::{WaiterProgram, result_more};
+use crate::stats::meter::{Meter, Total};
 use crate::vm::{RunningVm, VmParts};
 
 /// A VM of a cell, running.
