@@ -72,7 +72,7 @@ impl Platform for Linux {
     fn here() -> Option<(u32, u32)> {
         let cpu = u32::try_from(sched_getcpu()).ok()?;
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
-        Some((cpu, thread.cast_unsigned()))
+        Some((cpu, u32::try_from(thread).ok()?))
     }
 
     /// Linux may leave two runnable threads on one pCPU while another idles,
@@ -82,7 +82,7 @@ impl Platform for Linux {
     /// A change of that thread's affinity by somebody else between the three
     /// calls (some microseconds) is undone by the last one.
     fn pull(thread: u32) {
-        let Some(thread) = Pid::from_raw(thread.cast_signed()) else {
+        let Some(thread) = i32::try_from(thread).ok().and_then(Pid::from_raw) else {
             return;
         };
         let cpu = sched_getcpu();

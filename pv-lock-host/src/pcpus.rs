@@ -72,7 +72,9 @@ pub(crate) fn now() -> usize {
 fn affinity() -> usize {
     // The first thread's: vCPU threads may be bound one by one. It fails if that
     // thread is gone, and then the calling thread's is what there is.
-    let first = Pid::from_raw(std::process::id().cast_signed());
+    let first = i32::try_from(std::process::id())
+        .ok()
+        .and_then(Pid::from_raw);
     let set = sched_getaffinity(first).or_else(|_| sched_getaffinity(None));
     set.map_or(1, |set| (set.count() as usize).max(1))
 }
