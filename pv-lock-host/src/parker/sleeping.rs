@@ -65,7 +65,10 @@ impl<P: Platform> VcpuParker<P> {
         }
         if shared.convoy.is_some() {
             self.link.woke(by_kick, now);
-            slot.note_place();
+            // It takes a system call: only where a thread may have to be moved.
+            if shared.slots.len() > shared.load.pcpus() {
+                slot.note_place();
+            }
             if convoy.is_some() {
                 slot.begins(0);
             }
