@@ -229,7 +229,7 @@ pub enum KvmKickError {
     OutOfReach(ApicId),
     /// A system call failed.
     Ioctl {
-        /// Which.
+        /// The system call.
         name: &'static str,
         /// How.
         errno: errno::Error,

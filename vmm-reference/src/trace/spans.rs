@@ -25,7 +25,7 @@ pub enum State {
 /// A while in one state; nanoseconds after the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Begin.
+    /// When it begins, on the trace's clock.
     pub from: u64,
     /// End.
     pub to: u64,
@@ -49,7 +49,7 @@ pub enum Place {
     On(u32),
     /// Preempted: it would run.
     Preempted,
-    /// Asleep.
+    /// Its thread sleeps.
     Asleep,
 }
 

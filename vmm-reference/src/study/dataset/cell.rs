@@ -126,7 +126,7 @@ pub struct Repetition {
 /// A cell and what was measured of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
-    /// Which.
+    /// What is measured.
     #[serde(flatten)]
     pub key: CellKey,
     /// Without the first, which warms up.

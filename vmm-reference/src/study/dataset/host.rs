@@ -48,16 +48,16 @@ pub enum Disturbance {
     Suspended {
         /// Seconds after the begin.
         at: Finite,
-        /// Seconds.
+        /// How long it lasted, in seconds.
         seconds: Finite,
     },
     /// CPUs came or went: ratios before and after differ.
     Cpus {
         /// Seconds after the begin.
         at: Finite,
-        /// Before.
+        /// Number of pCPUs before the change.
         before: u32,
-        /// After.
+        /// Number of pCPUs after the change.
         after: u32,
     },
 }
@@ -92,7 +92,7 @@ pub struct CpuTicks {
     pub busy: u64,
     /// Taken by the hypervisor below.
     pub stolen: u64,
-    /// All.
+    /// Ticks of all kinds together.
     pub total: u64,
 }
 

@@ -85,7 +85,7 @@ pub enum DatasetError {
     /// It can't be read or written.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -93,7 +93,7 @@ pub enum DatasetError {
     /// It is no JSON, or not this one.
     #[error("{}: not a study's data: {source}", path.display())]
     Json {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What the parser said.
         source: serde_json::Error,
@@ -101,7 +101,7 @@ pub enum DatasetError {
     /// It is of another version.
     #[error("{}: format {found}, where this program reads format {FORMAT}", path.display())]
     Format {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// As the file says.
         found: u32,

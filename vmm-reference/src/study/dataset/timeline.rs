@@ -36,7 +36,7 @@ impl Doing {
 /// A part of a vCPU's time. Times are in nanoseconds after the window's begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    /// Begin.
+    /// When it begins, on the trace's clock.
     pub from: u64,
     /// End.
     pub to: u64,

@@ -114,7 +114,7 @@ pub type Place = (f64, f64);
 /// Two axes and what lies between.
 #[derive(Clone, Debug)]
 pub struct Plot {
-    /// Across.
+    /// The horizontal axis.
     pub x: Axis,
     /// Up.
     pub y: Axis,
