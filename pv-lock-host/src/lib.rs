@@ -1,7 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(feature = "std"), no_std)]
-#![forbid(unsafe_code)]
+// Nothing but KVM's ioctls and its `kvm_run` need it.
+#![cfg_attr(not(feature = "kvm"), forbid(unsafe_code))]
 
 #[cfg(all(feature = "std", not(target_os = "linux")))]
 compile_error!("with the feature `std` threads are parked on a Linux futex");
@@ -14,7 +15,7 @@ mod convoy;
 mod counters;
 mod histogram;
 mod kicker;
-#[cfg(feature = "kvm")]
+#[cfg(all(feature = "kvm", target_arch = "x86_64"))]
 mod kvm;
 #[cfg(feature = "std")]
 mod linux;
@@ -38,8 +39,8 @@ pub use builder::{BuildError, SchedulerBuilder};
 pub use counters::{Counters, VcpuCounters};
 pub use histogram::Histogram;
 pub use kicker::Kicker;
-#[cfg(feature = "kvm")]
-pub use kvm::{KickFd, KvmKick, KvmKickError};
+#[cfg(all(feature = "kvm", target_arch = "x86_64"))]
+pub use kvm::{ImmediateExit, KickFd, KvmKick, KvmKickError};
 #[cfg(feature = "std")]
 pub use linux::Linux;
 pub use outcome::{Interruption, KickOutcome, Resumed, WakeReason};

@@ -129,7 +129,7 @@ fn cli_hlt_is_woken_by_a_kick() {
 #[test]
 fn a_kick_before_the_halt_is_kept_and_coalesces() {
     let Some(vm) = vm() else { return };
-    let kick = KvmKick::new(&*vm);
+    let kick = KvmKick::new(Arc::clone(&vm));
     let vcpu = vcpu(&vm, 0);
     program_lapic(&vcpu);
     assert_eq!(kick.kick(ApicId(0)), Ok(true));
@@ -142,7 +142,7 @@ fn a_kick_before_the_halt_is_kept_and_coalesces() {
 #[test]
 fn an_absent_id_is_counted() {
     let Some(vm) = vm() else { return };
-    let kick = KvmKick::new(&*vm);
+    let kick = KvmKick::new(Arc::clone(&vm));
     let vcpu = vcpu(&vm, 0);
     assert_eq!(kick.kick(ApicId(0)), Ok(false), "not programmed yet");
     program_lapic(&vcpu);
@@ -212,7 +212,7 @@ fn ids_above_255_are_kicked() {
 #[test]
 fn a_broadcast_kicks_all() {
     let Some(vm) = vm() else { return };
-    let kick = KvmKick::new(&*vm);
+    let kick = KvmKick::new(Arc::clone(&vm));
     let ports = [0, 1].map(|id| {
         let vcpu = vcpu(&vm, id);
         program_lapic(&vcpu);
@@ -225,14 +225,22 @@ fn a_broadcast_kicks_all() {
 }
 
 #[test]
+fn a_vm_without_a_vcpu_has_nobody_to_kick() {
+    let Some(vm) = vm() else { return };
+    let kick = KvmKick::new(vm);
+    assert_eq!((kick.kick(ApicId(0)), kick.kick_all()), (Ok(false), Ok(0)));
+    assert_eq!((kick.delivered(), kick.undelivered()), (0, 2));
+}
+
+#[test]
 fn without_an_in_kernel_apic_there_is_nobody_to_kick() {
     let Ok(kvm) = Kvm::new() else {
         return println!("SKIPPED: no /dev/kvm");
     };
     let vm = kvm.create_vm().unwrap();
-    match KvmKick::new(&vm).kick(ApicId(0)) {
+    match KvmKick::new(Arc::new(vm)).kick(ApicId(0)) {
         Err(KvmKickError::Ioctl { name, errno }) => {
-            assert_eq!((name, errno.errno()), ("KVM_SIGNAL_MSI", libc::EINVAL));
+            assert_eq!((name, errno), ("KVM_SIGNAL_MSI", libc::EINVAL));
         }
         other => panic!("{other:?}"),
     }

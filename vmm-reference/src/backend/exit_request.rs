@@ -1,10 +1,6 @@
-//! The request that makes a vCPU leave the guest, and cannot be lost.
-//!
-//! A signal alone can be: one that arrives after the vCPU's thread has looked at
-//! its slot and before it is in KVM_RUN interrupts nothing. KVM therefore has a
-//! byte in `kvm_run`, `immediate_exit`: while it is not 0, KVM_RUN returns EINTR
-//! before it enters the guest. Here the page is mapped a second time, so that
-//! other threads can set the byte while the vCPU's thread is in KVM_RUN.
+//! The request that makes a vCPU leave the guest, and cannot be lost: on KVM
+//! pv-lock-host's [`ImmediateExit`], whose documentation says why a signal alone
+//! can be.
 //!
 //! ```text
 //!  whoever wants the vCPU out            the vCPU's thread, before each run
@@ -13,33 +9,14 @@
 //!    3. one signal to the thread           3. KVM_RUN: leaves at once if the byte is set
 //! ```
 //!
-//! If the thread's `take` sees the byte, its look at the slot sees why. If it
-//! does not, the byte is still set when KVM_RUN reads it. If it is set later, the
-//! thread is in KVM_RUN by then, or will read it there, and the signal ends that.
-//! The hosted backend looks at the byte by itself and needs no signal.
+//! The hosted backend looks at a byte of its own by itself and needs no signal.
 
-#![expect(
-    unsafe_code,
-    reason = "a page of kvm_run is mapped, and one of its bytes used as an atomic"
-)]
-
-use std::mem::offset_of;
-use std::os::fd::AsFd;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use kvm_bindings::kvm_run;
 use kvm_ioctls::VcpuFd;
-use rustix::fd::AsRawFd as _;
-use rustix::fd::BorrowedFd;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use pv_lock_host::ImmediateExit;
 
 use super::backend_error::BackendError;
-
-/// `immediate_exit` lies in the first page; the rest of `kvm_run` is not mapped.
-const PAGE: usize = 4096;
-const OFFSET: usize = offset_of!(kvm_run, immediate_exit);
-const _: () = assert!(OFFSET < PAGE);
 
 /// Makes one vCPU leave the guest, or not enter it.
 #[derive(Debug)]
@@ -48,29 +25,9 @@ pub struct ExitRequest(Byte);
 #[derive(Debug)]
 enum Byte {
     /// `immediate_exit` of a vCPU of KVM.
-    Mapped(RunPage),
+    Kvm(ImmediateExit),
     /// A vCPU that is a program of this process.
     Own(AtomicU8),
-}
-
-/// The first page of a vCPU's `kvm_run`.
-#[derive(Debug)]
-struct RunPage(NonNull<u8>);
-
-// SAFETY: the page is memory that belongs to no thread; all that this type does
-// with it after its creation is atomic.
-unsafe impl Send for RunPage {}
-// SAFETY: as above.
-unsafe impl Sync for RunPage {}
-
-impl Drop for RunPage {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made by `ExitRequest::of_vcpu`, is PAGE bytes
-        // long, and nothing borrows from it any more: references to the byte
-        // borrow `self`.
-        // It fails only for an address that is none.
-        let _ = unsafe { munmap(self.0.as_ptr().cast(), PAGE) };
-    }
 }
 
 impl ExitRequest {
@@ -84,15 +41,8 @@ impl ExitRequest {
     /// # Errors
     /// The page can't be mapped.
     pub fn of_vcpu(vcpu: &VcpuFd) -> Result<Self, BackendError> {
-        // SAFETY: `vcpu` keeps the descriptor open for longer than this call.
-        let fd = unsafe { BorrowedFd::borrow_raw(vcpu.as_raw_fd()) };
-        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-        // SAFETY: the kernel chooses the address, so that no mapping is replaced.
-        let page = unsafe { mmap(std::ptr::null_mut(), PAGE, prot, flags, fd.as_fd(), 0) };
-        let page = page.map_err(|e| BackendError::MapRun(e.into()))?;
-        let page = NonNull::new(page.cast::<u8>())
-            .ok_or_else(|| BackendError::MapRun(std::io::ErrorKind::OutOfMemory.into()))?;
-        Ok(Self(Byte::Mapped(RunPage(page))))
+        let exit = ImmediateExit::of_vcpu(vcpu).map_err(BackendError::MapRun)?;
+        Ok(Self(Byte::Kvm(exit)))
     }
 
     /// Not 0 while the vCPU is asked to leave.
@@ -100,42 +50,37 @@ impl ExitRequest {
     pub fn byte(&self) -> &AtomicU8 {
         match &self.0 {
             Byte::Own(byte) => byte,
-            Byte::Mapped(page) => {
-                // SAFETY: OFFSET lies in the page.
-                let byte = unsafe { page.0.add(OFFSET) };
-                // SAFETY: the pointer is valid for as long as `page`, which the
-                // result borrows; a byte is always aligned. Whatever else uses it
-                // is the kernel, which only reads it, and other atomics of this
-                // type: kvm-ioctls writes it in a function that nobody calls.
-                unsafe { AtomicU8::from_ptr(byte.as_ptr()) }
-            }
+            Byte::Kvm(exit) => exit.byte(),
         }
     }
 
     /// Whether [`ExitRequest::set`] is to be followed by a signal to the vCPU's
     /// thread.
     pub fn needs_signal(&self) -> bool {
-        matches!(self.0, Byte::Mapped(_))
+        matches!(self.0, Byte::Kvm(_))
     }
 
     /// Asks. Whoever calls has said why in the vCPU's slot, and sends a signal
     /// to its thread afterwards.
     pub fn set(&self) {
-        // SeqCst, and a fence in effect: what was said in the slot before is
-        // seen by the `take` that sees this, and this by the KVM_RUN that the
-        // signal behind it does not reach.
-        self.byte().swap(1, Ordering::SeqCst);
+        match &self.0 {
+            // SeqCst: as in `ImmediateExit::set`.
+            Byte::Own(byte) => _ = byte.swap(1, Ordering::SeqCst),
+            Byte::Kvm(exit) => exit.set(),
+        }
     }
 
     /// Whether somebody asked; the request is used up. Called by the vCPU's
     /// thread before it looks at its slot.
     #[inline]
     pub fn take(&self) -> bool {
-        // Relaxed: most of the time nobody asked, and a request that this misses
-        // is still there for KVM_RUN.
-        self.byte().load(Ordering::Relaxed) != 0
-            // SeqCst: partner of the swap in `set`.
-            && self.byte().swap(0, Ordering::SeqCst) != 0
+        match &self.0 {
+            // Relaxed, then SeqCst: as in `ImmediateExit::take`.
+            Byte::Own(byte) => {
+                byte.load(Ordering::Relaxed) != 0 && byte.swap(0, Ordering::SeqCst) != 0
+            }
+            Byte::Kvm(exit) => exit.take(),
+        }
     }
 }
 
