@@ -1,5 +1,7 @@
 //! The code is the same for both versions.
 
+#[path = "../../park.rs"]
+pub mod park;
 #[path = "../../vmm.rs"]
 mod vmm;
 
