@@ -9,7 +9,7 @@ use crate::write::{CpuidTable, WriteError};
 /// Leaf 1, `ecx`: a hypervisor is there.
 const HYPERVISOR: u32 = 1 << 31;
 
-/// What a guest loses that does not see KVM. From [`hide`], where there is an
+/// What a guest loses that does not see KVM. [`hide`] gives it, and has an
 /// example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -59,6 +59,7 @@ pub struct Hidden {
 /// let hidden = hide(&mut table)?;
 /// assert_eq!(KvmLeaf::read(&table), None);
 /// assert_eq!(table.leaf(1).unwrap().ecx, 0);
+/// assert_eq!(hidden.lost().count(), 1);
 /// assert_eq!(
 ///     hidden.to_string(),
 ///     "lost: steal-time (the guest learns how long a vCPU waited for a host CPU, and whether it \

@@ -8,9 +8,8 @@ use crate::msr::Msr;
 use crate::negotiate::Negotiated;
 use crate::reason::{Bit, Decision, Outcome, Reason};
 
-/// What stands between a guest and its new host. From [`migratable`].
-///
-/// There is an example there.
+/// What stands between a guest and its new host. [`migratable`] gives it, and has
+/// an example.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Migration<'a> {
@@ -49,6 +48,9 @@ pub struct Migration<'a> {
 /// let there = offer(KvmFeatures::from_bits_retain(0x0100_04fb), &vmm);
 /// let migration = migratable(&shown, &there);
 /// assert!(!migration.is_possible());
+/// assert_eq!(migration.missing, shown.features - there.features);
+/// let first = migration.obstacles().next().unwrap();
+/// assert!(first.to_string().starts_with("async-pf dropped: it is of no use without"));
 /// assert!(migration.to_string().starts_with("async-pf: it is of no use without async-pf-int"));
 ///
 /// // And back.

@@ -114,6 +114,13 @@ pub struct Exclusion {
 
 impl VmmSupport {
     /// Everything the VMM can stand for: `implements` and the three duties.
+    ///
+    /// ```
+    /// use cpuid_features::{KvmFeatures, VmmSupport};
+    ///
+    /// let vmm = VmmSupport { msi_ext_dest_id: true, ..VmmSupport::default() };
+    /// assert_eq!(vmm.serves(), KvmFeatures::MSI_EXT_DEST_ID);
+    /// ```
     #[must_use]
     pub fn serves(&self) -> KvmFeatures {
         let mut served = self.implements;
@@ -180,6 +187,14 @@ impl Negotiated {
     }
 
     /// The decision on one hint.
+    ///
+    /// ```
+    /// use cpuid_features::{KvmFeatures, KvmHints, Outcome, VmmSupport, offer};
+    ///
+    /// let offered = offer(KvmFeatures::CLOCKSOURCE2, &VmmSupport::default());
+    /// let realtime = offered.hint_reason(KvmHints::REALTIME).unwrap();
+    /// assert_eq!(realtime.outcome, Outcome::Absent); // nobody asked for it
+    /// ```
     #[must_use]
     pub fn hint_reason(&self, bit: KvmHints) -> Option<&Decision> {
         self.decision(Bit::Hint(bit))

@@ -11,6 +11,7 @@ use core::fmt;
 /// let since = KvmFeatures::PV_UNHALT.row().unwrap().since;
 /// assert!(matches!(since, Since::Linux { release: "3.12", .. }));
 /// assert_eq!(since.release(), Some("3.12"));
+/// assert_eq!(since.source(), "QEMU's docs/system/i386/kvm-pv.rst");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

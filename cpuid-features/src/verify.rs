@@ -92,6 +92,8 @@ impl fmt::Display for Verified {
 /// let none = |_leaf: u32| None::<CpuidRegs>;
 /// let verified = verify(&offered, &none);
 /// assert!(!verified.is_exact());
+/// let why = "the vCPU has no KVM leaves at all";
+/// assert!(verified.reasons().eq([(KvmFeatures::CLOCKSOURCE2, why)]));
 /// assert_eq!(
 ///     verified.to_string(),
 ///     "clocksource2 cleared: the vCPU has no KVM leaves at all"

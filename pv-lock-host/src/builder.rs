@@ -160,6 +160,14 @@ impl<P: Platform> SchedulerBuilder<P> {
 }
 
 /// Why no scheduler could be made.
+///
+/// ```
+/// use pv_lock_host::{BuildError, HaltScheduler};
+///
+/// let none = HaltScheduler::new(&[]).unwrap_err();
+/// assert_eq!(none, BuildError::NoVcpus);
+/// assert_eq!(none.to_string(), "a scheduler needs at least one vCPU");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum BuildError {

@@ -10,11 +10,25 @@ use crate::outcome::{KickOutcome, WakeReason};
 
 /// One vCPU's counters. They are read one by one while the VM runs, so two of
 /// them may be a halt apart; each by itself is exact.
+///
+/// ```
+/// use pv_lock_host::{ApicId, HaltScheduler};
+///
+/// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+/// let kicker = scheduler.kicker();
+/// kicker.kick_by_host(ApicId(0));
+/// kicker.kick_by_host(ApicId(0)); // one with the first
+/// parkers[0].halt();
+/// let vcpu = scheduler.vcpu_counters(ApicId(0)).unwrap();
+/// assert_eq!((vcpu.halts, vcpu.halts_kicked, vcpu.sleeps), (1, 1, 0));
+/// assert_eq!((vcpu.kicks(), vcpu.kicks_already_latched), (2, 1));
+/// # Ok::<(), pv_lock_host::BuildError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct VcpuCounters {
-    /// The vCPU that these are of.
+    /// The vCPU that was counted.
     pub apic_id: ApicId,
     /// Halts, however they ended; one that a pause interrupted counts again
     /// when it is taken up.
@@ -118,6 +132,18 @@ impl VcpuCounters {
 }
 
 /// A VM's counters.
+///
+/// ```
+/// use pv_lock_host::{ApicId, HaltScheduler};
+///
+/// let (scheduler, _parkers) = HaltScheduler::new(&[ApicId(0), ApicId(1)])?;
+/// scheduler.kicker().kick_by_host(ApicId(1));
+/// scheduler.kicker().kick_by_host(ApicId(9)); // nobody has this id
+/// let counters = scheduler.counters();
+/// assert_eq!(counters.vcpus[1].kicks(), 1);
+/// assert_eq!((counters.total().kicks(), counters.no_such_vcpu), (1, 1));
+/// # Ok::<(), pv_lock_host::BuildError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

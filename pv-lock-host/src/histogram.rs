@@ -10,6 +10,21 @@ use core::time::Duration;
 pub(crate) const BUCKETS: usize = 32;
 
 /// How many durations fell between which powers of two nanoseconds.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use pv_lock_host::{ApicId, HaltScheduler};
+///
+/// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+/// let timer = Instant::now() + Duration::from_millis(1);
+/// parkers[0].halt_until(timer);
+/// let mut times = scheduler.counters().total().halt_time;
+/// assert_eq!((times.count(), times.buckets().len()), (1, 32));
+/// assert!(times.quantile(0.5) > Some(Duration::from_micros(500))); // the median
+/// times.merge(&times.clone()); // those of another VM
+/// assert_eq!(times.count(), 2);
+/// # Ok::<(), pv_lock_host::BuildError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Histogram {

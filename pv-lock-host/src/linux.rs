@@ -11,7 +11,16 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::pcpus;
 use crate::platform::{Platform, Waited};
 
-/// vCPU threads on Linux; the words are private to the process.
+/// vCPU threads on Linux: futex(2) and CLOCK_MONOTONIC. The words are private to
+/// the process. It is what names without a platform mean.
+///
+/// ```
+/// use pv_lock_host::{Linux, Platform};
+///
+/// let deadline = Linux::now() + 1_000_000; // in a millisecond: for halt_until_ns
+/// assert!(Linux::now() < deadline + 1_000_000_000);
+/// assert!(Linux::pcpus() >= 1);
+/// ```
 #[derive(Debug)]
 pub enum Linux {}
 

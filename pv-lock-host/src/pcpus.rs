@@ -9,6 +9,14 @@ use rustix::thread::{Pid, sched_getaffinity};
 ///
 /// A quota is time, not a place: a process with a quota of 2 on 64 pCPUs may run
 /// on all of them, but only two of its threads can run all the time.
+///
+/// ```
+/// use pv_lock_host::Pcpus;
+///
+/// let pcpus = Pcpus::read();
+/// println!("{} pCPUs, a quota of {:?}", pcpus.affinity, pcpus.quota);
+/// assert!(pcpus.usable() >= 1);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Pcpus {

@@ -12,6 +12,15 @@ use core::sync::atomic::{AtomicU32, Ordering};
 ///
 /// Implemented for [`AtomicU32`], which is what every platform but a model
 /// checker uses. Each method is the one of [`AtomicU32`] with the same name.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+/// use pv_lock_host::Word;
+///
+/// let word = <AtomicU32 as Word>::new(1);
+/// assert_eq!(Word::fetch_or(&word, 2, Relaxed), 1);
+/// assert_eq!(Word::load(&word, Relaxed), 3);
+/// ```
 pub trait Word: Debug + Send + Sync {
     /// A word with this value.
     fn new(value: u32) -> Self;
@@ -64,6 +73,7 @@ impl Word for AtomicU32 {
 }
 
 /// How a wait ended. Neither says that the word has changed: look again.
+/// [`Platform`] has an example.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waited {
     /// Woken, interrupted, or the word was not as expected.
@@ -154,10 +164,19 @@ pub trait Platform: Debug + Sized + 'static {
     fn pull(_thread: u32) {}
 }
 
-/// The platform without one: waits by spinning, and its deadlines pass at once.
+/// A platform without a clock and without sleep: it waits by spinning, and its
+/// deadlines pass at once.
 ///
 /// It is the default where the feature `std` is off, so that names without a
 /// platform mean something there; use one that can sleep.
+///
+/// ```
+/// use pv_lock_host::{ApicId, SchedulerBuilder, Spin, WakeReason};
+///
+/// let (scheduler, mut parkers) = SchedulerBuilder::<Spin>::default().build(&[ApicId(0)])?;
+/// assert_eq!(parkers[0].halt_until_ns(1), WakeReason::TimedOut);
+/// # Ok::<(), pv_lock_host::BuildError>(())
+/// ```
 #[derive(Debug)]
 pub enum Spin {}
 
@@ -183,6 +202,14 @@ impl Platform for Spin {
 
 /// The platform of names that give none: [`Linux`](crate::Linux) with the
 /// feature `std`, [`Spin`] without it.
+///
+/// ```
+/// use pv_lock_host::{DefaultPlatform, Kicker};
+///
+/// fn same(kicker: Kicker) -> Kicker<DefaultPlatform> {
+///     kicker
+/// }
+/// ```
 #[cfg(feature = "std")]
 pub type DefaultPlatform = crate::linux::Linux;
 /// The platform of names that give none: `Linux` with the feature `std`,

@@ -16,7 +16,7 @@ use crate::scheduler::HaltScheduler;
 use crate::slot::Slot;
 use crate::state::{Event, State};
 
-/// One vCPU's part of a [`SavedScheduler`].
+/// One vCPU's part of a [`SavedScheduler`], which has an example.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SavedVcpu {
@@ -30,7 +30,21 @@ pub struct SavedVcpu {
     pub event: bool,
 }
 
-/// What [`HaltScheduler::save`] gives and [`HaltScheduler::restore`] takes.
+/// What [`HaltScheduler::save`] gives and [`HaltScheduler::restore`] takes: all
+/// that has to be kept of a VM's scheduler. With the feature `serde` it serialises.
+///
+/// ```
+/// use pv_lock_host::{ApicId, HaltScheduler, SavedScheduler, SavedVcpu, WakeReason};
+///
+/// // As another VMM's snapshot has it: halted, and kicked meanwhile.
+/// let vcpu = SavedVcpu { apic_id: ApicId(0), halted: true, kicked: true, event: false };
+/// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+/// scheduler.restore(&SavedScheduler { vcpus: vec![vcpu] }).unwrap();
+/// scheduler.kicker().resume_all();
+/// assert!(parkers[0].is_halted());
+/// assert_eq!(parkers[0].halt(), WakeReason::Kicked);
+/// # Ok::<(), pv_lock_host::BuildError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SavedScheduler {
@@ -39,6 +53,16 @@ pub struct SavedScheduler {
 }
 
 /// Why a scheduler could not be saved or restored. It is unchanged.
+///
+/// ```
+/// use pv_lock_host::{ApicId, HaltScheduler, SavedError};
+///
+/// let (scheduler, _parkers) = HaltScheduler::new(&[ApicId(0)])?;
+/// let error = scheduler.save().unwrap_err(); // not paused
+/// assert_eq!(error, SavedError::NotPaused(ApicId(0)));
+/// assert_eq!(error.to_string(), "the vCPU with APIC ID 0 is not at rest");
+/// # Ok::<(), pv_lock_host::BuildError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SavedError {

@@ -211,7 +211,7 @@ fn read_counters<P: Platform>(slot: &Slot<P>) -> VcpuCounters {
     counters
 }
 
-/// Why a vCPU was given no new parker.
+/// Why a vCPU was given no new parker; [`HaltScheduler::attach`] has an example.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum AttachError {

@@ -295,6 +295,8 @@ pub enum KvmKickError {
     /// [`KvmKick::with_32bit_ids`], or the broadcast.
     OutOfReach(ApicId),
     /// A system call failed.
+    ///
+    /// [`std::io::Error::from_raw_os_error`] makes an error of the number.
     Ioctl {
         /// The system call.
         name: &'static str,
