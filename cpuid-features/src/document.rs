@@ -202,12 +202,20 @@ impl Document {
                 json("kernel_name", Value::Code(&row.kernel_name)),
                 both("qemu", "QEMU's property", optional(&row.qemu, "none")),
                 both("purpose", "Purpose", Value::Text(&row.purpose)),
-                both(
+                json(
                     "msrs",
-                    "MSRs",
                     Value::List(&|each| {
                         let mut msrs = row.msrs.iter();
                         msrs.try_for_each(|msr| each(Value::Hex(msr.index.into())))
+                    }),
+                ),
+                prose(
+                    "MSRs",
+                    Value::List(&|each| {
+                        let mut msrs = row.msrs.iter();
+                        msrs.try_for_each(|msr| {
+                            each(Value::Text(&format_args!("{msr} {}", msr.kernel_name)))
+                        })
                     }),
                 ),
                 both(

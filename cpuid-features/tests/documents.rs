@@ -164,13 +164,16 @@ fn every_statement_of_the_kernels_document_is_there() {
     for (flag, words) in [
         (
             "0. KVM_FEATURE_CLOCKSOURCE",
-            &["kvmclock", "0x11, 0x12"][..],
+            &[
+                "kvmclock",
+                "0x11 MSR_KVM_WALL_CLOCK, 0x12 MSR_KVM_SYSTEM_TIME",
+            ][..],
         ),
         ("1. KVM_FEATURE_NOP_IO_DELAY", &["port I/O needs no delays"]),
         ("2. KVM_FEATURE_MMU_OP", &["deprecated"]),
         (
             "3. KVM_FEATURE_CLOCKSOURCE2",
-            &["kvmclock", "0x4b564d00, 0x4b564d01"],
+            &["kvmclock", "0x4b564d00 MSR", "0x4b564d01 MSR"],
         ),
         ("4. KVM_FEATURE_ASYNC_PF", &["0x4b564d02"]),
         ("5. KVM_FEATURE_STEAL_TIME", &["0x4b564d03"]),
@@ -187,7 +190,14 @@ fn every_statement_of_the_kernels_document_is_there() {
             &["host's polling on HLT off", "0x4b564d05"],
         ),
         ("13. KVM_FEATURE_PV_SCHED_YIELD", &["yields"]),
-        ("14. KVM_FEATURE_ASYNC_PF_INT", &["0x4b564d06, 0x4b564d07"]),
+        (
+            "14. KVM_FEATURE_ASYNC_PF_INT",
+            &[
+                "0x4b564d06 MSR_KVM_ASYNC_PF_INT",
+                "0x4b564d07 MSR_KVM_ASYNC_PF_ACK",
+                "acknowledged by the second",
+            ],
+        ),
         (
             "15. KVM_FEATURE_MSI_EXT_DEST_ID",
             &["bits 11:5 of an MSI address"],
@@ -196,7 +206,10 @@ fn every_statement_of_the_kernels_document_is_there() {
             "16. KVM_FEATURE_HC_MAP_GPA_RANGE",
             &["KVM_HC_MAP_GPA_RANGE", "private"],
         ),
-        ("17. KVM_FEATURE_MIGRATION_CONTROL", &["0x4b564d08"]),
+        (
+            "17. KVM_FEATURE_MIGRATION_CONTROL",
+            &["0x4b564d08 MSR_KVM_MIGRATION_CONTROL"],
+        ),
         (
             "24. KVM_FEATURE_CLOCKSOURCE_STABLE_BIT",
             &["kvmclock goes backwards on no vCPU"],

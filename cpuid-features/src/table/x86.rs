@@ -190,7 +190,8 @@ pub const FEATURES: &[FeatureRow] = &[
         msrs: &[msr::ASYNC_PF_INT, msr::ASYNC_PF_ACK],
         needs: KvmFeatures::ASYNC_PF,
         without_lapic: Some("KVM refuses the guest's write to MSR 0x4b564d06 with #GP"),
-        purpose: "page-ready events of asynchronous page faults come as an interrupt",
+        purpose: "page-ready events of asynchronous page faults come as an interrupt, with the \
+                  vector in the first MSR, acknowledged by the second",
         ..ROW
     },
     FeatureRow {
