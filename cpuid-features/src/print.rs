@@ -19,6 +19,7 @@
 //! # Ok::<(), std::fmt::Error>(())
 //! ```
 
+mod escape;
 mod json;
 mod markdown;
 mod rst;

@@ -2,6 +2,7 @@
 
 use core::fmt::{self, Display, Write};
 
+use super::escape::Escaped;
 use super::{Field, Rows, Value};
 
 pub(super) fn heading(out: &mut dyn Write, level: u8, title: &dyn Display) -> fmt::Result {
@@ -15,7 +16,7 @@ pub(super) fn heading(out: &mut dyn Write, level: u8, title: &dyn Display) -> fm
 }
 
 pub(super) fn text(out: &mut dyn Write, paragraph: &dyn Display) -> fmt::Result {
-    writeln!(out, "\n{}", Escaped(paragraph))
+    writeln!(out, "\n{}", escaped(paragraph))
 }
 
 pub(super) fn literal(out: &mut dyn Write, lines: &str) -> fmt::Result {
@@ -74,33 +75,20 @@ fn cell(out: &mut dyn Write, value: Value<'_>) -> fmt::Result {
                 out.write_str(core::mem::replace(&mut between, "<br>"))?;
                 write!(out, "`{}`", entry.key.1)?;
                 if let Some((_, note)) = entry.note {
-                    write!(out, " ({})", Escaped(note))?;
+                    write!(out, " ({})", escaped(note))?;
                 }
-                write!(out, ": {}", Escaped(entry.meaning))
+                write!(out, ": {}", escaped(entry.meaning))
             })?;
             out.write_str(if between.is_empty() { "none" } else { "" })
         }
-        words => write!(out, "{}", Escaped(&words)),
+        words => write!(out, "{}", escaped(&words)),
     }
 }
 
 /// Text that Markdown takes for text.
-struct Escaped<'a>(&'a dyn Display);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Escape<'a, 'b>(&'a mut fmt::Formatter<'b>);
-        impl Write for Escape<'_, '_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                for c in text.chars() {
-                    if matches!(c, '|' | '*' | '<' | '[' | '`' | '\\') {
-                        self.0.write_char('\\')?;
-                    }
-                    self.0.write_char(c)?;
-                }
-                Ok(())
-            }
-        }
-        write!(Escape(f), "{}", self.0)
+fn escaped(text: &dyn Display) -> Escaped<'_> {
+    Escaped {
+        text,
+        is_markup: |c| matches!(c, '|' | '*' | '<' | '[' | '`' | '\\'),
     }
 }

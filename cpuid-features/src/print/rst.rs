@@ -2,6 +2,7 @@
 
 use core::fmt::{self, Display, Write};
 
+use super::escape::Escaped;
 use super::wrap::{WIDTH, Wrap, is_markup};
 use super::{Field, Rows, Value};
 
@@ -87,7 +88,7 @@ pub(super) fn table(out: &mut dyn Write, columns: &[&str], rows: Rows<'_>) -> fm
     }
     rows(&mut |cells| {
         for (wide, cell) in widths.iter_mut().zip(cells) {
-            *wide = width(&Escaped(cell)).max(*wide);
+            *wide = width(&escaped(cell)).max(*wide);
         }
         Ok(())
     })?;
@@ -120,8 +121,8 @@ pub(super) fn table(out: &mut dyn Write, columns: &[&str], rows: Rows<'_>) -> fm
             if nth == last {
                 write!(Wrap::new(out, start, start), "{cell}")?;
             } else {
-                write!(out, "{}", Escaped(cell))?;
-                let gap = (wide + 2).saturating_sub(width(&Escaped(cell)));
+                write!(out, "{}", escaped(cell))?;
+                let gap = (wide + 2).saturating_sub(width(&escaped(cell)));
                 write!(out, "{:gap$}", "")?;
             }
         }
@@ -146,22 +147,6 @@ fn width(text: &dyn Display) -> usize {
 }
 
 /// Text that reStructuredText takes for text.
-struct Escaped<'a>(&'a dyn Display);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Escape<'a, 'b>(&'a mut fmt::Formatter<'b>);
-        impl Write for Escape<'_, '_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                for c in text.chars() {
-                    if is_markup(c) {
-                        self.0.write_char('\\')?;
-                    }
-                    self.0.write_char(c)?;
-                }
-                Ok(())
-            }
-        }
-        write!(Escape(f), "{}", self.0)
-    }
+fn escaped(text: &dyn Display) -> Escaped<'_> {
+    Escaped { text, is_markup }
 }

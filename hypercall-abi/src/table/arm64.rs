@@ -5,7 +5,7 @@
 
 use cpuid_features::Since;
 
-use super::{Answer, Field, Gate, Place, Register, Return, Row, Server, Status, Width};
+use super::{Answer, Field, Gate, Place, Register, Return, Row, Server, Width};
 use crate::arch::Arch;
 
 const NOT_SUPPORTED: Return = Return::new(Answer::Code(-1), "NOT_SUPPORTED");
@@ -22,21 +22,12 @@ const HVC64: u64 = 0xc600_0000;
 /// The base of what all rows share.
 const ROW: Row = Row {
     arch: Arch::Arm64,
-    nr: 0,
-    name: "",
-    status: Status::Active,
-    purpose: "",
-    notes: "",
-    inputs: &[],
-    outputs: &[],
-    returns: &[],
-    gate: Gate::None,
     since: Since::AtLatest {
         release: "6.1",
         file: HEADER,
     },
-    server: Server::Kernel,
     source: "Documentation/virt/kvm/arm/hypercalls.rst; arch/arm64/kvm/hypercalls.c",
+    ..Row::BASE
 };
 
 const PKVM: Row = Row {

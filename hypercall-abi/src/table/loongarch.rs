@@ -21,21 +21,12 @@ const NOT_IMPLEMENTED: Return =
 /// KVM on LoongArch that was read; 6.1 has no such KVM.
 const ROW: Row = Row {
     arch: Arch::LoongArch,
-    nr: 0,
-    name: "",
-    status: Status::Active,
-    purpose: "",
-    notes: "",
-    inputs: &[],
-    outputs: &[],
-    returns: &[],
-    gate: Gate::None,
     since: Since::AtLatest {
         release: "6.12",
         file: HEADER,
     },
-    server: Server::Kernel,
     source: "arch/loongarch/kvm/exit.c, kvm_handle_service",
+    ..Row::BASE
 };
 
 const fn input(register: Register, meaning: &'static str) -> Field {

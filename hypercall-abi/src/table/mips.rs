@@ -5,33 +5,22 @@
 //! -`KVM_ENOSYS` to all of them. What they take is what the guest platform
 //! `arch/mips/paravirt` of old kernels passed.
 
-use cpuid_features::Since;
-
-use super::{Answer, Field, Gate, Place, Register, Return, Row, Server, Status, Width};
+use super::{Answer, Field, Place, Register, Return, Row, Server, Status, Width};
 use crate::arch::Arch;
 use crate::errno::KvmErrno;
 
 const ROW: Row = Row {
     arch: Arch::Mips,
-    nr: 0,
-    name: "",
     status: Status::Reserved,
-    purpose: "",
     notes: "KVM has no code for it. Its use is that of the guest platform arch/mips/paravirt of \
             old kernels, which other hypervisors served.",
-    inputs: &[],
-    outputs: &[],
     returns: &[Return::new(
         Answer::Error(KvmErrno::ENOSYS),
         "always, from KVM",
     )],
-    gate: Gate::None,
-    since: Since::AtLatest {
-        release: "6.1",
-        file: "include/uapi/linux/kvm_para.h",
-    },
     server: Server::Nobody,
     source: "include/uapi/linux/kvm_para.h; arch/mips/kvm/hypcall.c, kvm_mips_hypercall",
+    ..Row::BASE
 };
 
 pub(super) const MIPS_GET_CLOCK_FREQ: Row = Row {

@@ -2,9 +2,9 @@
 //! `Documentation/virt/kvm/ppc-pv.rst`: number in r11 combined with the vendor
 //! code, inputs from r3 on, result in r3, outputs from r4 on.
 
-use cpuid_features::{Arch as FeatureArch, Since, feature_named};
+use cpuid_features::{Arch as FeatureArch, feature_named};
 
-use super::{Answer, Field, Gate, Place, Register, Return, Row, Server, Status, Width};
+use super::{Answer, Field, Gate, Place, Register, Return, Row, Width};
 use crate::arch::Arch;
 
 /// `EV_UNIMPLEMENTED`.
@@ -13,21 +13,8 @@ const NOT_IMPLEMENTED: Return = Return::new(Answer::Code(12), "EV_UNIMPLEMENTED:
 /// What a row says unless it says otherwise.
 const ROW: Row = Row {
     arch: Arch::PowerPc,
-    nr: 0,
-    name: "",
-    status: Status::Active,
-    purpose: "",
-    notes: "",
-    inputs: &[],
-    outputs: &[],
-    returns: &[],
-    gate: Gate::None,
-    since: Since::AtLatest {
-        release: "6.1",
-        file: "include/uapi/linux/kvm_para.h",
-    },
-    server: Server::Kernel,
     source: "arch/powerpc/kvm/powerpc.c, kvmppc_kvm_pv; Documentation/virt/kvm/ppc-pv.rst",
+    ..Row::BASE
 };
 
 pub(super) const FEATURES: Row = Row {

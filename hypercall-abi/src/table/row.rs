@@ -110,6 +110,26 @@ pub struct Row {
 }
 
 impl Row {
+    /// What most rows say; no row is this one, which has neither number nor name.
+    pub(super) const BASE: Self = Self {
+        arch: Arch::X86,
+        nr: 0,
+        name: "",
+        status: Status::Active,
+        purpose: "",
+        notes: "",
+        inputs: &[],
+        outputs: &[],
+        returns: &[],
+        gate: Gate::None,
+        since: Since::AtLatest {
+            release: "6.1",
+            file: "include/uapi/linux/kvm_para.h",
+        },
+        server: Server::Kernel,
+        source: "",
+    };
+
     /// What the guest loads into the number register: the number, which
     /// PowerPC combines with KVM's vendor code 42 (`EV_KVM_VENDOR_ID`).
     ///

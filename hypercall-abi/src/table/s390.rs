@@ -8,27 +8,18 @@
 
 use cpuid_features::Since;
 
-use super::{Answer, Field, Gate, Place, Register, Return, Row, Server, Status, Width};
+use super::{Answer, Field, Place, Register, Return, Row, Server, Width};
 use crate::arch::Arch;
 
 /// The base of what all rows share.
 const ROW: Row = Row {
     arch: Arch::S390,
-    nr: 0,
-    name: "",
-    status: Status::Active,
-    purpose: "",
-    notes: "",
-    inputs: &[],
-    outputs: &[],
-    returns: &[],
-    gate: Gate::None,
     since: Since::AtLatest {
         release: "6.1",
         file: "arch/s390/include/uapi/asm/sie.h",
     },
-    server: Server::Kernel,
     source: "arch/s390/kvm/diag.c, kvm_s390_handle_diag",
+    ..Row::BASE
 };
 
 /// The exception for a call from user mode.

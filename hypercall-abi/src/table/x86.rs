@@ -4,7 +4,6 @@
 use cpuid_features::{KvmFeatures, Since};
 
 use super::{Answer, Field, Gate, HostGate, Place, Register, Return, Row, Server, Status, Width};
-use crate::arch::Arch;
 use crate::errno::KvmErrno;
 
 /// An operand in a register, as wide as the caller's mode.
@@ -31,22 +30,8 @@ const NOT_SHOWN: Return = error(
 
 /// What a row says unless it says otherwise.
 const ROW: Row = Row {
-    arch: Arch::X86,
-    nr: 0,
-    name: "",
-    status: Status::Active,
-    purpose: "",
-    notes: "",
-    inputs: &[],
-    outputs: &[],
-    returns: &[],
-    gate: Gate::None,
-    since: Since::AtLatest {
-        release: "6.1",
-        file: "include/uapi/linux/kvm_para.h",
-    },
-    server: Server::Kernel,
     source: "arch/x86/kvm/x86.c, kvm_emulate_hypercall",
+    ..Row::BASE
 };
 
 /// What QEMU's document says of the feature that announces the call.
