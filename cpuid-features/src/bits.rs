@@ -84,7 +84,7 @@ bitflags! {
     /// What the VMM tells the guest about how it is run: `edx` of leaf
     /// `base | 0x4000_0001`.
     ///
-    /// KVM reports none of these: a hint is always the VMM's word.
+    /// KVM reports none of these: a hint is always a promise of the VMM.
     ///
     /// ```
     /// use cpuid_features::KvmHints;

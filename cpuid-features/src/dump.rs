@@ -50,9 +50,9 @@ pub struct Dump<'a> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DumpEntry {
-    /// The leaf, `eax` on the way in.
+    /// The leaf: `eax` before CPUID.
     pub leaf: u32,
-    /// The sub-leaf, `ecx` on the way in.
+    /// The sub-leaf: `ecx` before CPUID.
     pub subleaf: u32,
     /// What CPUID returned.
     pub regs: CpuidRegs,
@@ -125,7 +125,7 @@ impl CpuidReader for Dump<'_> {
             .map(|entry| entry.regs)
     }
 
-    /// One pass over the text, where asking for each possible base is 256.
+    /// One pass over the text; to ask for each possible base would take 256.
     fn kvm_base(&self) -> Option<u32> {
         let mut first_seen = [false; BASES];
         let mut lowest = None;

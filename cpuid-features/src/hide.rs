@@ -9,15 +9,15 @@ use crate::write::{CpuidTable, WriteError};
 /// Leaf 1, `ecx`: a hypervisor is there.
 const HYPERVISOR: u32 = 1 << 31;
 
-/// What a guest loses that does not see KVM. [`hide`] gives it, and has an
+/// What a guest loses when it does not see KVM. [`hide`] gives it, and has an
 /// example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hidden {
-    /// What it would have been shown; `None` if there were no leaves of KVM's.
+    /// What it would have been shown; `None` if the table had no leaves of KVM.
     pub leaf: Option<KvmLeaf>,
-    /// No other hypervisor has leaves, so leaf 1 does not say any more that
-    /// there is one.
+    /// Whether no other hypervisor has leaves: leaf 1 then no longer says that
+    /// there is a hypervisor.
     pub bare: bool,
 }
 
@@ -90,7 +90,7 @@ pub fn hide<T: CpuidTable + ?Sized>(table: &mut T) -> Result<Hidden, WriteError<
 }
 
 impl Hidden {
-    /// Each feature that the guest does not get, and what that was for.
+    /// Each feature that the guest loses, and the purpose of that feature.
     pub fn lost(&self) -> impl Iterator<Item = (KvmFeatures, &'static str)> {
         let features = self.leaf.map_or(KvmFeatures::empty(), |leaf| leaf.features);
         features.singles().map(|bit| {

@@ -1,5 +1,6 @@
-//! Constants under the kernel's exact names, for code that is read beside its
-//! headers: numbers of bits, where [`KvmFeatures`] has masks.
+//! Constants under the kernel's exact names, for code that is compared with the
+//! kernel's headers. Those of features and hints are bit numbers;
+//! [`KvmFeatures`] has masks.
 //!
 //! ```
 //! use cpuid_features::kernel::{KVM_FEATURE_PV_UNHALT, MSR_KVM_STEAL_TIME};

@@ -104,8 +104,8 @@ pub trait CpuidReader {
     /// `leaf`, sub-leaf 0; `None` if the source does not have it.
     fn leaf(&self, leaf: u32) -> Option<CpuidRegs>;
 
-    /// The lowest base with KVM's signature. A source that finds it faster
-    /// than by asking for every possible base may say so.
+    /// The lowest base with KVM's signature. A source that finds it faster than
+    /// by asking for every possible base may implement this too.
     fn kvm_base(&self) -> Option<u32> {
         possible_bases().find(|&base| self.leaf(base).is_some_and(|regs| regs.is_kvm_signature()))
     }
@@ -138,10 +138,11 @@ pub fn possible_bases() -> impl Iterator<Item = u32> {
 /// See [`Dump`](crate::Dump) for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvmLeaf {
-    /// Where they start.
+    /// The leaf at which they start.
     pub base: u32,
-    /// The highest leaf they claim. An old host writes 0, which is read as
-    /// `base | 0x4000_0001`; any other value is given as it is.
+    /// The highest leaf, as the signature leaf says. An old host writes 0,
+    /// which is read as `base | 0x4000_0001`; any other value is given as it
+    /// is.
     pub max_leaf: u32,
     /// `eax` of the feature leaf; empty if there is no such leaf.
     pub features: KvmFeatures,

@@ -8,16 +8,16 @@ use crate::msr::Msr;
 use crate::negotiate::Negotiated;
 use crate::reason::{Bit, Decision, Outcome, Reason};
 
-/// What stands between a guest and its new host. [`migratable`] gives it, and has
-/// an example.
+/// What keeps a guest from going on at another host. [`migratable`] gives it,
+/// and has an example.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Migration<'a> {
     /// Features that the guest was shown and that the destination does not
     /// offer.
     pub missing: KvmFeatures,
-    /// Hints that the guest was given. They are promises of the VMM's, which
-    /// KVM knows nothing of: the destination has to keep them.
+    /// Hints that the guest was given. They are promises of the VMM, of which
+    /// KVM knows nothing: the VMM at the destination has to keep them.
     pub promised: KvmHints,
     shown: KvmFeatures,
     there: &'a Negotiated,
@@ -27,7 +27,7 @@ pub struct Migration<'a> {
 /// the destination would offer it, which [`offer`](crate::offer) says.
 ///
 /// CPUID cannot change under a running guest: all that it was shown must be
-/// there, and it does not get to see what the destination has besides.
+/// there, and what the destination offers beyond that stays hidden from it.
 ///
 /// ```
 /// use cpuid_features::{
@@ -69,8 +69,8 @@ pub fn migratable<'a>(shown: &KvmLeaf, there: &'a Negotiated) -> Migration<'a> {
 }
 
 impl Migration<'_> {
-    /// Whether nothing is missing. Hints are the VMM's to keep:
-    /// [`promised`](Self::promised).
+    /// Whether nothing is missing. Hints do not count here: the VMM has to keep
+    /// them ([`promised`](Self::promised)).
     #[must_use]
     pub fn is_possible(&self) -> bool {
         self.missing.is_empty()

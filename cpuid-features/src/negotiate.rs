@@ -72,13 +72,14 @@ pub struct VmmSupport {
     pub msi_ext_dest_id: bool,
     /// An MSR filter is set and the migration control MSR served.
     pub migration_control: bool,
-    /// vCPUs the guest may ever have; `None` where that is not known, and then
-    /// no decision says that a guest makes no use of a feature for being alone.
+    /// vCPUs the guest may ever have; `None` where that is not known: then no
+    /// decision says that a guest with one vCPU makes no use of a feature.
     pub vcpus: Option<u32>,
     /// Features the VMM serves itself whatever KVM reports.
     pub implements: KvmFeatures,
-    /// Features the VMM leaves out, whoever serves them, with its reasons. For
-    /// confidential guests there are those of a [`Profile`](crate::Profile).
+    /// Features the VMM leaves out, with its reasons, even if KVM or the VMM
+    /// serves them. For confidential guests there are those of a
+    /// [`Profile`](crate::Profile).
     pub excludes: &'static [Exclusion],
 }
 
@@ -108,12 +109,13 @@ pub struct Exclusion {
     pub features: KvmFeatures,
     /// Why, as the end of a sentence.
     pub why: &'static str,
-    /// What says so: a kernel file, or whose judgement it is.
+    /// The source of that: a kernel file, or the name of who judged so.
     pub source: &'static str,
 }
 
 impl VmmSupport {
-    /// Everything the VMM can stand for: `implements` and the three duties.
+    /// Every feature the VMM makes work: `implements`, and those of
+    /// `exit_hypercall`, `msi_ext_dest_id` and `migration_control`.
     ///
     /// ```
     /// use cpuid_features::{KvmFeatures, VmmSupport};
@@ -143,8 +145,8 @@ impl VmmSupport {
 /// The most decisions there can be: two words of 32 bits.
 const MAX_DECISIONS: usize = 64;
 
-/// What the guest is to see, and why. From [`negotiate`] or [`offer`], where
-/// there are examples.
+/// What the guest is to see, and why. [`negotiate`] and [`offer`] give it, and
+/// have examples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiated {
     /// `eax` of the feature leaf.
@@ -212,8 +214,8 @@ impl Negotiated {
     }
 }
 
-/// The two leaves that hold what was negotiated, at the lowest base. From
-/// [`Negotiated::leaves`], where there is an example.
+/// The two leaves that hold what was negotiated, at the lowest base.
+/// [`Negotiated::leaves`] gives it, and has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaves {
     features: KvmFeatures,
@@ -244,7 +246,7 @@ impl Leaves {
     }
 }
 
-/// The user asked for what cannot be had.
+/// The user asked for a bit that the guest cannot get.
 ///
 /// ```
 /// use cpuid_features::{KvmFeatures, Selection, VmmSupport, negotiate};
@@ -313,7 +315,7 @@ pub fn negotiate(
     Ok(negotiated)
 }
 
-/// [`negotiate`] with no word from the user, which cannot fail.
+/// [`negotiate`] without a selection of the user: it cannot fail.
 ///
 /// ```
 /// use cpuid_features::{KvmFeatures, VmmSupport, offer};

@@ -106,13 +106,15 @@ impl Display for UnknownFormat {
 
 impl Error for UnknownFormat {}
 
-/// Several values: a function that gives each to the one it is called with.
+/// Several values: a function that calls its argument with each of them.
 pub type Values<'a> = &'a dyn Fn(&mut dyn FnMut(Value<'_>) -> fmt::Result) -> fmt::Result;
 
-/// Several values with their meanings, likewise.
+/// Several values with their meanings: a function that calls its argument with
+/// each.
 pub type Entries<'a> = &'a dyn Fn(&mut dyn FnMut(&Entry<'_>) -> fmt::Result) -> fmt::Result;
 
-/// The rows of a table, likewise: the cells of each.
+/// The rows of a table: a function that calls its argument with the cells of
+/// each row.
 pub type Rows<'a> = &'a dyn Fn(&mut dyn FnMut(&[Value<'_>]) -> fmt::Result) -> fmt::Result;
 
 /// What a field holds. See the [module](self) for an example.
@@ -130,7 +132,7 @@ pub enum Value<'a> {
     Hex(u64),
     /// Yes or no.
     Flag(bool),
-    /// Nothing, and the word for it: `null` in JSON.
+    /// No value, and the word that is printed in its place; `null` in JSON.
     Missing(&'static str),
     /// Several values.
     List(Values<'a>),

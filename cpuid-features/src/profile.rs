@@ -5,8 +5,8 @@ use core::fmt;
 use crate::bits::KvmFeatures;
 use crate::negotiate::Exclusion;
 
-/// A kind of confidential guest, whose features the VMM must choose for it:
-/// what KVM reports it reports for ordinary guests.
+/// A kind of confidential guest. KVM reports what ordinary guests can use, so
+/// the VMM must choose the features of such a guest.
 ///
 /// ```
 /// use cpuid_features::{HaltService, KickService, KvmFeatures, Profile, VmmSupport, offer};
@@ -28,8 +28,8 @@ use crate::negotiate::Exclusion;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Profile {
-    /// AMD SEV-SNP: the guest's registers and memory are not the host's to
-    /// read. Linux guests share what steal time and end of interrupt use
+    /// AMD SEV-SNP: the host cannot read the guest's registers and memory.
+    /// Linux guests share what steal time and end of interrupt use
     /// (`sev_map_percpu_data` in `arch/x86/kernel/kvm.c`), so those stay.
     SevSnp,
     /// Intel TDX: the guest, a TD, also runs under Intel's module, by which its

@@ -37,7 +37,7 @@ pub enum Outcome {
     Kept,
     /// KVM reports it, or the VMM has it, and the guest does not see it.
     Dropped,
-    /// KVM does not report it and the guest sees it: the VMM's doing.
+    /// KVM does not report it and the guest sees it, because the VMM serves it.
     Added,
     /// The user asked for it and it cannot be had; only in an error.
     Refused,
@@ -113,7 +113,7 @@ pub enum Reason {
     HintAsked,
     /// Hint not given: nobody asked, and KVM reports none.
     HintNotAsked,
-    /// Dropped: the user said so.
+    /// Dropped: the user turned it off.
     TurnedOff,
     /// Dropped: the VMM leaves it out, for this reason of its own
     /// ([`VmmSupport::excludes`](crate::VmmSupport)).
@@ -130,14 +130,15 @@ pub enum Reason {
     /// Dropped: with HLT exits disabled `KVM_SET_CPUID2` clears the bit
     /// (`arch/x86/kvm/cpuid.c`).
     HltExitsDisabled,
-    /// Dropped: a halted vCPU is put to sleep by nobody.
+    /// Dropped: neither KVM nor the VMM puts a halted vCPU to sleep.
     NobodyHalts,
-    /// Dropped: a halted vCPU is woken by nobody.
+    /// Dropped: neither KVM nor the VMM wakes a halted vCPU.
     NobodyKicks,
     /// Dropped: without a local APIC in the kernel KVM's kick returns 0 and
     /// reaches nobody.
     KernelKickMissesUserspaceHalt,
-    /// Dropped: KVM has no local APIC, and this is what goes wrong without.
+    /// Dropped: KVM has no local APIC, and without one the feature fails in the
+    /// way that the sentence says.
     NoKernelLapic(&'static str),
     /// Dropped: hypercalls are answered by the VMM, which does not list this
     /// feature among what it implements. A rule of this crate.

@@ -31,7 +31,7 @@ use crate::table::{FEATURES, HINTS};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Features that must be had: what cannot be is an error.
+    /// Features that the guest must get: one that it cannot get is an error.
     pub on: KvmFeatures,
     /// Features the guest must not be shown.
     pub off: KvmFeatures,
@@ -172,7 +172,7 @@ fn add<F: Flags + Copy>(
     Ok(())
 }
 
-/// A list that is not one, with the word at fault.
+/// Why a list could not be read, with the word at fault.
 ///
 /// ```
 /// use cpuid_features::{Selection, SelectionFault};

@@ -16,7 +16,7 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Since {
-    /// That release, by that record.
+    /// Exactly that release, as the record says.
     Linux {
         /// As in `3.12`.
         release: &'static str,

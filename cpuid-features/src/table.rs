@@ -112,13 +112,13 @@ pub struct FeatureRow {
     /// MSRs by which the guest uses it.
     pub msrs: &'static [Msr],
     /// Hypercalls that a guest may issue once it sees the bit, by the kernel's
-    /// names. Numbers are hypercall-abi's to know.
+    /// names. hypercall-abi has their numbers.
     pub hypercalls: &'static [&'static str],
     /// Features without which a guest makes no use of it.
     pub needs: KvmFeatures,
     /// Hints under which a guest makes no use of it.
     pub conflicts: KvmHints,
-    /// Who makes it work.
+    /// Who serves it: KVM, the VMM, or nobody.
     pub provider: Provider,
     /// What else a guest wants.
     pub guest: GuestConditions,

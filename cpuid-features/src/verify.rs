@@ -15,15 +15,15 @@ use crate::negotiate::Negotiated;
 pub struct Verified {
     /// The leaf the vCPU has; `None` if KVM's leaves are gone.
     pub leaf: Option<KvmLeaf>,
-    /// Asked for and there.
+    /// Asked for, and the vCPU has it.
     pub kept: KvmFeatures,
-    /// Asked for and gone.
+    /// Asked for, and cleared by KVM.
     pub cleared: KvmFeatures,
-    /// There and not asked for.
+    /// Not asked for, and the vCPU has it.
     pub extra: KvmFeatures,
-    /// Hints asked for and gone.
+    /// Hints asked for, and cleared.
     pub cleared_hints: KvmHints,
-    /// Hints there and not asked for.
+    /// Hints not asked for that the vCPU has.
     pub extra_hints: KvmHints,
 }
 

@@ -53,7 +53,7 @@ pub trait CpuidTable: CpuidReader {
     type Error;
 
     /// Sets the registers of `leaf`, sub-leaf 0, and adds it if the table does
-    /// not have it. To set one that the table has must not fail.
+    /// not have it. Setting a leaf that the table already has must not fail.
     ///
     /// # Errors
     /// The table has no room.
@@ -63,7 +63,7 @@ pub trait CpuidTable: CpuidReader {
     fn remove_leaf(&mut self, leaf: u32);
 
     /// Whether the table has any of the 0x100 leaves from `base` on. A table
-    /// that knows it faster may say so.
+    /// that finds it faster may implement this too.
     fn has_leaves(&self, base: u32) -> bool {
         block(base).any(|leaf| self.leaf(leaf).is_some())
     }

@@ -143,7 +143,7 @@ pub struct Convention {
     pub instruction: &'static str,
     /// Where the number goes.
     pub number: Register,
-    /// What else is to be known of it; may be empty.
+    /// A note on the number register; may be empty.
     pub number_note: &'static str,
     /// Where the arguments go, in order.
     pub arguments: &'static [Register],
@@ -151,7 +151,7 @@ pub struct Convention {
     pub result: Register,
     /// How errors look, and where outputs are; may be empty.
     pub result_note: &'static str,
-    /// What the call leaves as it was.
+    /// Which registers the call preserves.
     pub preserved: &'static str,
     /// The kernel's document.
     pub source: &'static str,

@@ -10,12 +10,12 @@ pub enum Visibility {
     /// The guest alone: encrypted, or backed by guest_memfd
     /// (`KVM_MEMORY_ATTRIBUTE_PRIVATE`).
     Private,
-    /// Guest and host.
+    /// The guest and the host.
     Shared,
 }
 
-/// A range to convert, all of whose bytes are at addresses below 2^64. From
-/// [`convert`], where there is an example.
+/// A range to convert; all of its bytes are at addresses below 2^64.
+/// [`convert`] makes it, and has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Conversion {
@@ -30,8 +30,8 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    /// Whether the range lies within the memory of `bytes` bytes from `start`
-    /// on, whatever those are.
+    /// Whether the range lies within the memory that has `bytes` bytes and
+    /// begins at `start`. No value of them overflows.
     ///
     /// ```
     /// use hypercall_abi::{Conversion, KvmErrno, MapGpaRange, MemoryConverter, convert};
@@ -60,10 +60,10 @@ impl Conversion {
 /// See [`convert`] for an example.
 pub trait MemoryConverter {
     /// Makes the range private or shared, all of it or none: for memory of
-    /// guest_memfd by `KVM_SET_MEMORY_ATTRIBUTES`, for encrypted memory by
-    /// whatever the platform asks for. Whether the range is the guest's memory
-    /// at all is for the implementation to look at: [`Conversion::within`].
-    /// See [`convert`] for an example.
+    /// guest_memfd by `KVM_SET_MEMORY_ATTRIBUTES`, for encrypted memory in the
+    /// platform's own way. The implementation has to check whether the range is
+    /// the guest's memory at all: [`Conversion::within`]. See [`convert`] for
+    /// an example.
     ///
     /// # Errors
     /// Any code: it goes to the guest.

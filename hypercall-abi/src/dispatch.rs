@@ -29,7 +29,8 @@ use crate::table::{Gate, TABLE};
 pub enum Enforcement {
     /// Every call passes its gate: KVM's default.
     NotEnforced,
-    /// A call passes if its bit is in the guest's CPUID, which is this.
+    /// A call passes if its bit is among these, the features in the guest's
+    /// CPUID.
     Enforced(KvmFeatures),
 }
 
@@ -112,8 +113,8 @@ pub const fn admit(raw: &RawHypercall, features: Enforcement) -> Result<Hypercal
     }
 }
 
-/// Who serves hypercalls. Implement what the VMM has; the rest answers as a
-/// KVM that has it not.
+/// Who serves hypercalls. Implement the calls that the VMM serves; the others
+/// are answered as by a KVM without them.
 ///
 /// Calls arrive checked for privilege and gate. Their arguments are for the
 /// handler to check, by the call's `check` where it has one, as KVM does after

@@ -24,5 +24,6 @@
 /// The port.
 pub const PORT: u8 = 0xe5;
 
-/// Width of the access in bytes: eax. Any other width is no hypercall.
+/// Width of the access in bytes, that of eax. An access of any other width is
+/// not a hypercall.
 pub const ACCESS_SIZE: usize = 4;

@@ -1,8 +1,8 @@
 //! The issuing side: hypercalls of an x86-64 guest.
 //!
 //! [`Transport`] says how a call leaves the guest, and is chosen once.
-//! [`Hypercalls`] issues them: one unsafe step to vouch for the transport,
-//! and then what can be safe is.
+//! [`Hypercalls`] issues them: making them is unsafe, as the caller vouches for
+//! the transport; the calls are safe where they can be.
 //!
 //! ```no_run
 //! use hypercall_abi::guest::{Hypercalls, Transport};

@@ -1,5 +1,5 @@
-//! Constants under the kernel's exact names, for code that is read beside its
-//! headers.
+//! Constants under the kernel's exact names, for code that is compared with the
+//! kernel's headers.
 //!
 //! ```
 //! use hypercall_abi::kernel::{KVM_HC_MAP_GPA_RANGE, KVM_MAP_GPA_RANGE_ENCRYPTED};

@@ -16,7 +16,7 @@ const EFER_LMA: u64 = 1 << 10;
 impl Mode {
     /// The mode of the code that a vCPU with these registers runs: 64 bits with
     /// EFER.LMA and `cs.l`. A guest whose state is protected (SEV-ES, SEV-SNP,
-    /// TDX) always calls in 64 bits, and its registers are not to be had.
+    /// TDX) always calls in 64 bits, and the VMM cannot read its registers.
     ///
     /// ```
     /// use hypercall_abi::Mode;

@@ -38,8 +38,8 @@ impl Mode {
         }
     }
 
-    /// What a register's value amounts to in this mode. See [`Mode`] for an
-    /// example.
+    /// The part of a register's value that counts in this mode. See [`Mode`]
+    /// for an example.
     #[inline]
     #[must_use]
     pub const fn truncate(self, register: u64) -> u64 {

@@ -11,8 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::pcpus;
 use crate::platform::{Platform, Waited};
 
-/// vCPU threads on Linux: futex(2) and CLOCK_MONOTONIC. The words are private to
-/// the process. It is what names without a platform mean.
+/// vCPU threads on Linux: futex(2) and CLOCK_MONOTONIC. The words are private
+/// to the process. It is the default platform.
 ///
 /// ```
 /// use pv_lock_host::{Linux, Platform};

@@ -31,7 +31,7 @@ pub enum WakeReason {
     /// The VM is paused. The vCPU is still halted: after
     /// [`VcpuParker::wait_resumed`](crate::VcpuParker::wait_resumed), halt again.
     Paused,
-    /// Somebody asked this one vCPU to come out
+    /// This one vCPU was asked to leave its halt
     /// ([`Kicker::interrupt`](crate::Kicker::interrupt)). It is still halted.
     Interrupted,
     /// The VM has been stopped.
@@ -57,8 +57,9 @@ pub enum Interruption {
     Paused,
     /// The VM has been stopped.
     Stopped,
-    /// Somebody asked this one vCPU to come out
-    /// ([`Kicker::interrupt`](crate::Kicker::interrupt)); it is said once.
+    /// This one vCPU was asked to leave its guest
+    /// ([`Kicker::interrupt`](crate::Kicker::interrupt)); this is reported
+    /// once.
     Interrupted,
 }
 

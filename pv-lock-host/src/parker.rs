@@ -17,9 +17,10 @@ use crate::state::{Action, Event, State};
 
 /// Puts one vCPU's thread to sleep while its guest is halted.
 ///
-/// All that may sleep takes `&mut self`: a vCPU halts once at a time. Dropping
-/// it detaches the vCPU ([`HaltScheduler::attach`](crate::HaltScheduler::attach)
-/// gives it to another thread); kicks go on being latched.
+/// Methods that may sleep take `&mut self`: a vCPU has one halt at a time.
+/// Dropping it detaches the vCPU
+/// ([`HaltScheduler::attach`](crate::HaltScheduler::attach) gives it to another
+/// thread); kicks go on being latched.
 ///
 /// ```
 /// use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
@@ -195,8 +196,8 @@ impl<P: Platform> VcpuParker<P> {
         reason
     }
 
-    /// Whether the guest must not run now; what [`VcpuParker::enter`] says,
-    /// without taking notice of it. One relaxed load.
+    /// Whether the guest must not run now; what [`VcpuParker::enter`] would
+    /// return, without consuming it. One relaxed load.
     ///
     /// ```
     /// # use pv_lock_host::{ApicId, HaltScheduler, Interruption};
@@ -316,7 +317,7 @@ impl<P: Platform> VcpuParker<P> {
     /// `KVM_HC_KICK_CPU` by this vCPU's guest: ends the halt of the vCPU with
     /// this APIC ID, or its next one, and does for it what the policy says
     /// ([`Yielding`](crate::Yielding)). The guest is to be answered 0, whatever
-    /// this gives. From other threads: [`Kicker::kick_by_host`].
+    /// this returns. From other threads: [`Kicker::kick_by_host`].
     ///
     /// [`Kicker::kick_by_host`]: crate::Kicker::kick_by_host
     ///
@@ -355,10 +356,12 @@ impl<P: Platform> VcpuParker<P> {
         outcome
     }
 
-    /// `KVM_HC_KICK_CPU` by this vCPU's guest, in a VM whose vCPUs halt elsewhere
+    /// `KVM_HC_KICK_CPU` by this vCPU's guest, in a VM whose vCPUs halt
+    /// elsewhere
     /// ([`SchedulerBuilder::halts_elsewhere`](crate::SchedulerBuilder::halts_elsewhere)):
     /// `deliver` kicks the vCPU there and says whether it reached one. What
-    /// follows is as for [`VcpuParker::kick_by_guest`]; gives what `deliver` gave.
+    /// follows is as for [`VcpuParker::kick_by_guest`]. Returns what `deliver`
+    /// returned.
     ///
     /// ```
     /// # use std::sync::Arc;

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rustix::thread::{Pid, sched_getaffinity};
 
-/// What the process may use.
+/// How many pCPUs the process may use.
 ///
 /// A quota is time, not a place: a process with a quota of 2 on 64 pCPUs may run
 /// on all of them, but only two of its threads can run all the time.
@@ -29,7 +29,7 @@ pub struct Pcpus {
 }
 
 impl Pcpus {
-    /// As they are now; reads the cgroups' files, some ten microseconds.
+    /// The values now. Reads the cgroups' files, some ten microseconds.
     ///
     /// ```
     /// let pcpus = pv_lock_host::Pcpus::read();

@@ -82,7 +82,7 @@ pub enum Waited {
     DeadlinePassed,
 }
 
-/// Sleeping, waking and the time: what waits and wakes for a scheduler.
+/// What a scheduler needs from below: to sleep, to wake, and the time.
 ///
 /// All functions are called from vCPU threads and from whoever kicks, without a
 /// lock held. Three have no default: [`now`](Platform::now),
@@ -136,7 +136,8 @@ pub trait Platform: Debug + Sized + 'static {
         core::hint::spin_loop();
     }
 
-    /// Looks at a word between two looks at the clock: about a microsecond.
+    /// How often a polling vCPU looks at its word before it looks at the clock
+    /// again: as often as takes about a microsecond.
     const LOOKS: u32 = 32;
 
     /// Lets another thread have this pCPU.
@@ -167,8 +168,8 @@ pub trait Platform: Debug + Sized + 'static {
 /// A platform without a clock and without sleep: it waits by spinning, and its
 /// deadlines pass at once.
 ///
-/// It is the default where the feature `std` is off, so that names without a
-/// platform mean something there; use one that can sleep.
+/// It is the default where the feature `std` is off, so that types without a
+/// named platform exist there; use a platform that can sleep.
 ///
 /// ```
 /// use pv_lock_host::{ApicId, SchedulerBuilder, Spin, WakeReason};
@@ -200,8 +201,8 @@ impl Platform for Spin {
     fn wake(_word: &AtomicU32) {}
 }
 
-/// The platform of names that give none: [`Linux`](crate::Linux) with the
-/// feature `std`, [`Spin`] without it.
+/// The platform of types that are written without one, such as `Kicker`:
+/// [`Linux`](crate::Linux) with the feature `std`, [`Spin`] without it.
 ///
 /// ```
 /// use pv_lock_host::{DefaultPlatform, Kicker};

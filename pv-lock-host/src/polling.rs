@@ -21,11 +21,12 @@ use core::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Polling {
-    /// Not at all.
+    /// No polling.
     Off,
-    /// This long, at each halt.
+    /// Polling for this long at each halt.
     Fixed(Duration),
-    /// As long as has paid lately, for each vCPU by itself.
+    /// Polling for as long as it has been useful lately, by a window for each
+    /// vCPU.
     Adaptive(AdaptivePolling),
 }
 
@@ -49,7 +50,8 @@ pub struct AdaptivePolling {
     pub grow: u32,
     /// `halt_poll_ns_grow_start`: the smallest window that is not zero.
     pub grow_start: Duration,
-    /// `halt_poll_ns_shrink`: divisor of shrinking. Zero: to nothing at once.
+    /// `halt_poll_ns_shrink`: divisor of shrinking. Zero: the window becomes
+    /// zero at once.
     pub shrink: u32,
 }
 

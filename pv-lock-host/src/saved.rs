@@ -20,7 +20,7 @@ use crate::state::{Event, State};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SavedVcpu {
-    /// Whose state this is.
+    /// The vCPU's APIC ID.
     pub apic_id: ApicId,
     /// It has executed HLT and not been woken.
     pub halted: bool,
@@ -105,7 +105,7 @@ impl<P: Platform> HaltScheduler<P> {
         self.shared.slots.iter().all(|slot| slot.look().at_rest())
     }
 
-    /// The state of a paused VM's scheduler.
+    /// Saves the state of a paused VM's scheduler.
     ///
     /// # Errors
     /// A vCPU is not at rest yet; the VM goes on being paused.
@@ -203,10 +203,11 @@ impl<P: Platform> HaltScheduler<P> {
         Ok(())
     }
 
-    /// As it was when it was built, for a VM that starts again in the same
-    /// threads: nothing latched, not paused, not stopped. Each vCPU's thread must
-    /// have called [`VcpuParker::leave`](crate::VcpuParker::leave) since it was
-    /// stopped, or be gone.
+    /// Puts the scheduler into the state in which it was built, for a VM that
+    /// starts again in the same threads: nothing latched, not paused, not
+    /// stopped. Each vCPU's thread must have called
+    /// [`VcpuParker::leave`](crate::VcpuParker::leave) since it was stopped, or
+    /// be gone.
     ///
     /// # Errors
     /// A vCPU has not left; nothing has changed then.

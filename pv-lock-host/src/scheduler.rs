@@ -76,7 +76,7 @@ impl HaltScheduler {
         Self::builder().build(ids)
     }
 
-    /// For other policies than the default ones.
+    /// A builder, for policies other than the default ones.
     ///
     /// ```
     /// # use pv_lock_host::{ApicId, HaltScheduler, Yielding};
@@ -106,7 +106,7 @@ impl<P: Platform> HaltScheduler<P> {
         (scheduler, parkers)
     }
 
-    /// The half that everyone else holds.
+    /// A handle that kicks, pauses and stops vCPUs, for all other threads.
     ///
     /// ```
     /// # use pv_lock_host::{ApicId, HaltScheduler};
@@ -167,8 +167,8 @@ impl<P: Platform> HaltScheduler<P> {
         self.shared.load.set_pcpus(n);
     }
 
-    /// What has happened so far. All zero but for the unknown ids if counting
-    /// was turned off.
+    /// The counters of all vCPUs so far. If counting was turned off, only
+    /// `no_such_vcpu` counts.
     ///
     /// ```
     /// # use pv_lock_host::{ApicId, HaltScheduler};
@@ -217,7 +217,7 @@ fn read_counters<P: Platform>(slot: &Slot<P>) -> VcpuCounters {
 pub enum AttachError {
     /// No vCPU has this APIC ID.
     NoSuchVcpu(ApicId),
-    /// Its parker has not been dropped.
+    /// The vCPU has a parker that has not been dropped.
     Attached(ApicId),
 }
 

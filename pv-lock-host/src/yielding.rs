@@ -49,9 +49,9 @@ impl Default for Yielding {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct HoldPolicy {
-    /// Each slice one of the held vCPUs is let go, in the order in which they
-    /// were held; the next link of the convoy is held in its stead. 100 us at
-    /// least.
+    /// After each slice one of the held vCPUs is let go, in the order in which
+    /// they were held; the next member of the convoy is held in its place. 100
+    /// us at least.
     pub slice: Duration,
     /// The longest that one hold lasts; with so many held vCPUs that their turns
     /// would take longer, more of them are let go. At least `slice`.

@@ -63,7 +63,8 @@ pub struct GpaRange {
 }
 
 impl GpaRange {
-    /// The page of this call in bytes, whatever page size is preferred.
+    /// The size in bytes of the pages that the call counts in, whatever page
+    /// size is preferred.
     pub const PAGE: u64 = 4096;
 
     /// Guest physical address of the first byte, page aligned.
@@ -110,7 +111,8 @@ impl GpaRange {
     }
 }
 
-/// A page size as bits 3:0 of the attribute word encode it. Open.
+/// A page size as bits 3:0 of the attribute word encode it. Any value is
+/// representable.
 ///
 /// See [`MapGpaRange`] for an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

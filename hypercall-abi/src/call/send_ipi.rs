@@ -25,7 +25,8 @@ pub struct SendIpi {
     pub first_apic_id: u64,
     /// a3: the low word of the interrupt command register.
     pub icr: u64,
-    /// How many ids one word holds.
+    /// The mode of the caller: one word of the bitmap has 64 ids in 64-bit mode
+    /// and 32 otherwise.
     pub mode: Mode,
 }
 

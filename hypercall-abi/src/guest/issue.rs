@@ -45,8 +45,8 @@ impl Hypercalls {
             .map(|_| ())
     }
 
-    /// Lets the vCPU of that APIC ID run in this one's place, if it is ready
-    /// to and does not.
+    /// Lets the vCPU with that APIC ID run in place of this one, if it is ready
+    /// to run and does not run.
     ///
     /// # Errors
     /// [`KvmErrno::ENOSYS`] from a host that does not have it
@@ -150,11 +150,11 @@ impl Hypercalls {
         unsafe { self.call(call) }
     }
 
-    /// Any call.
+    /// Issues any call.
     ///
     /// # Safety
-    /// What the call does to memory and to other vCPUs must be the caller's to
-    /// ask for.
+    /// The caller is responsible for what the call does to memory and to other
+    /// vCPUs.
     pub unsafe fn call(&self, call: Hypercall) -> HypercallResult {
         // SAFETY: the transport is served, by the promise made to `new`, and
         // the call's effects are the caller's promise.

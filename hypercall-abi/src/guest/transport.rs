@@ -24,7 +24,7 @@ use crate::raw::RawHypercall;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Transport {
-    /// VMCALL, `0f 01 c1`: Intel, and whoever follows it.
+    /// VMCALL, `0f 01 c1`: Intel and compatible CPUs.
     Vmcall,
     /// VMMCALL, `0f 01 d9`: AMD and Hygon.
     Vmmcall,
