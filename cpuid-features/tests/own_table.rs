@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use cpuid_features::{
-    CpuidReader, CpuidRegs, CpuidTable, Dump, KvmFeatures, KvmHints, KvmLeaf, Negotiated,
-    Selection, VmmSupport, WriteError, negotiate, verify, write, write_at,
+    CpuidReader, CpuidRegs, CpuidTable, Dump, KvmFeatures, KvmHints, KvmLeaf, Negotiated, Profile,
+    Selection, VmmSupport, WriteError, hide, negotiate, verify, write, write_at,
 };
 
 const HOST: &str = include_str!("dumps/kvm-pvm-6.18.supported");
@@ -157,6 +157,62 @@ fn a_base_is_given() {
     let error = write_at(&mut table, 0x4000_0000, &negotiated()).unwrap_err();
     assert_eq!(error, WriteError::Occupied(0x4000_0000));
     assert_eq!(table, before);
+}
+
+/// What a guest of this host loses; the rest of the table stays.
+#[test]
+fn kvm_is_hidden() {
+    let mut table = Map::new(HOST);
+    let shown = KvmLeaf::read(&table);
+    let mut rest = table.clone();
+    rest.0.retain(|(leaf, _), _| leaf >> 8 != 0x40_0000);
+    rest.0.get_mut(&(1, 0)).unwrap().ecx = 0x0120_2000; // bit 31 is gone
+    let hidden = hide(&mut table).unwrap();
+    assert_eq!((hidden.leaf, hidden.bare), (shown, true));
+    assert_eq!(table, rest);
+    // 0x01007efb has 14 bits.
+    assert_eq!(hidden.lost().count(), 14);
+    assert!(
+        hidden
+            .to_string()
+            .starts_with("lost: clocksource (kvmclock")
+    );
+    // Once more: there is nothing to lose.
+    let again = hide(&mut table).unwrap();
+    assert_eq!((again.leaf, again.bare), (None, true));
+    assert_eq!(
+        again.to_string(),
+        "nothing is lost: no feature of KVM's was shown"
+    );
+    assert_eq!(table, rest);
+}
+
+/// Hyper-V's leaves stay, and with them the bit that says that there is a
+/// hypervisor.
+#[test]
+fn kvm_is_hidden_behind_hyperv() {
+    let before = Map::new(HYPERV_ONLY);
+    let mut table = before.clone();
+    write_at(&mut table, 0x4000_0100, &negotiated()).unwrap();
+    let hidden = hide(&mut table).unwrap();
+    assert_eq!(hidden.leaf.map(|leaf| leaf.base), Some(0x4000_0100));
+    assert!(!hidden.bare);
+    assert_eq!(table, before);
+}
+
+/// Linux's arch/x86/kvm for TDX serves one of KVM's MSRs, and QEMU's list for a TD
+/// is this: what is left of all that a host reports.
+#[test]
+fn profiles_leave_out_what_their_guests_cannot_use() {
+    let left = |profile: Profile| {
+        (profile.exclusions().iter()).fold(KvmFeatures::all(), |left, one| left - one.features)
+    };
+    let msrs = left(Profile::Tdx).singles().filter_map(KvmFeatures::row);
+    let msrs: Vec<u32> = msrs.flat_map(|row| row.msrs).map(|msr| msr.index).collect();
+    assert_eq!(msrs, [0x4b56_4d05]);
+    assert!(left(Profile::SevSnp).contains(KvmFeatures::STEAL_TIME | KvmFeatures::PV_EOI));
+    assert!(!left(Profile::SevSnp).intersects(KvmFeatures::ASYNC_PF));
+    assert_eq!(Profile::ALL.map(Profile::name), ["sev-snp", "tdx"]);
 }
 
 /// Whatever leaf the list has no room for, it is as it was.
