@@ -99,7 +99,8 @@ fn run() -> Result<(), String> {
         if protected {
             "this KVM has it for software-protected VMs; this VM is an ordinary one"
         } else {
-            "none in this KVM; conversions are recorded"
+            "none: this KVM has no software-protected VMs (CONFIG_KVM_SW_PROTECTED_VM, Linux 6.8 \
+             or later), so no page of guest_memfd is converted; conversions are recorded only"
         }
     );
     let may = kvm.check_extension_raw(KVM_CAP_EXIT_HYPERCALL.into());
