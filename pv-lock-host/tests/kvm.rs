@@ -19,7 +19,8 @@ use kvm_bindings::{
     KVM_MP_STATE_RUNNABLE, KvmIrqRouting, kvm_mp_state, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
-use pv_lock_host::{ApicId, KvmKick, KvmKickError};
+use pv_lock_host::{ApicId, ImmediateExit, KvmKick, KvmKickError};
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 /// Far more than a wake-up takes, and still an end.
 const LONG: Duration = Duration::from_secs(20);
@@ -28,8 +29,10 @@ const A_WHILE: Duration = Duration::from_millis(150);
 
 /// Where the code is, in real mode.
 const CODE: usize = 0x1000;
-/// cli; hlt; out 0x10, al; hlt; out 0x11, al; hlt
-const PROGRAM: &[u8] = &[0xfa, 0xf4, 0xe6, 0x10, 0xf4, 0xe6, 0x11, 0xf4];
+/// cli; hlt; out 0x10, al; hlt; out 0x11, al; hlt; and, not reached, jmp $
+const PROGRAM: &[u8] = &[0xfa, 0xf4, 0xe6, 0x10, 0xf4, 0xe6, 0x11, 0xf4, 0xeb, 0xfe];
+/// Where that endless loop is.
+const LOOP: usize = CODE + 8;
 
 /// A VM with an in-kernel local APIC; `None`, and a word why, without KVM.
 fn vm() -> Option<Arc<VmFd>> {
@@ -242,6 +245,69 @@ fn without_an_in_kernel_apic_there_is_nobody_to_kick() {
         Err(KvmKickError::Ioctl { name, errno }) => {
             assert_eq!((name, errno), ("KVM_SIGNAL_MSI", libc::EINVAL));
         }
+        other => panic!("{other:?}"),
+    }
+}
+
+extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+#[test]
+fn a_vcpu_leaves_its_guest_whenever_it_is_asked() {
+    let Some(vm) = vm() else { return };
+    register_signal_handler(SIGRTMIN(), nothing).unwrap();
+    let mut vcpu = vcpu(&vm, 0);
+    let mut regs = vcpu.get_regs().unwrap();
+    regs.rip = LOOP as u64;
+    vcpu.set_regs(&regs).unwrap();
+    let exit = Arc::new(ImmediateExit::of_vcpu(&vcpu).unwrap());
+    let own = Arc::clone(&exit);
+    let (left, leaves) = channel();
+    let thread = thread::spawn(move || {
+        // Without an exit the loop would run for ever.
+        while let Err(error) = vcpu.run() {
+            let asked = own.take();
+            if left.send((error.errno(), asked)).is_err() {
+                return;
+            }
+        }
+        panic!("the loop has no exits of its own");
+    });
+    // At any moment: before the run, on its way into it, in the guest.
+    for pause in (0..50).map(|n| Duration::from_micros(n * 20)) {
+        thread::sleep(pause);
+        exit.set();
+        thread.kill(SIGRTMIN()).unwrap();
+        // The byte may have ended one run and the signal the next.
+        let leaves = std::iter::repeat_with(|| leaves.recv_timeout(LONG).unwrap());
+        let mut asked = leaves.inspect(|(errno, _)| assert_eq!(*errno, libc::EINTR));
+        assert!(asked.any(|(_, asked)| asked));
+    }
+    drop(leaves);
+    exit.set();
+    thread.kill(SIGRTMIN()).unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_descriptor_that_is_none_is_refused() {
+    // A number of a descriptor is one that anybody may have made up.
+    let error = ImmediateExit::of_vcpu(&-1).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    match KvmKick::new(-1).kick(ApicId(0)) {
+        Err(error @ KvmKickError::Ioctl { name, errno }) => {
+            assert_eq!((name, errno), ("KVM_SIGNAL_MSI", libc::EBADF));
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("KVM_SIGNAL_MSI: Bad file descriptor")
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    // Neither a VM's nor a vCPU's.
+    let file = std::fs::File::open("/dev/null").unwrap();
+    match KvmKick::new(file).kick_all() {
+        Err(KvmKickError::Ioctl { errno, .. }) => assert_eq!(errno, libc::ENOTTY),
         other => panic!("{other:?}"),
     }
 }
