@@ -131,9 +131,9 @@ impl Convoy {
         self.last_turn.store(now, Relaxed);
     }
 
-    /// [6] How long a vCPU that halts while others are held waits for a kick
+    /// [6] How long a vCPU that halts while others are held polls for a kick
     /// before it takes its pCPU for idle: two links.
-    pub(crate) fn watch(&self) -> u64 {
+    pub(crate) fn poll_ns(&self) -> u64 {
         self.link.load(Relaxed).saturating_mul(2)
     }
 
@@ -143,7 +143,8 @@ impl Convoy {
         if ahead == 0 { LOOK } else { INTERRUPT_LOOK }
     }
 
-    /// A halt that was watched ended by a kick after `halted`.
+    /// A halt that polled for that long, or for a part of it, ended by a kick after
+    /// `halted`.
     pub(crate) fn learn(&self, halted: u64) {
         let link = self.link.load(Relaxed);
         let halted = halted.min(LONGEST_LINK);
@@ -209,7 +210,7 @@ impl Link {
     /// A hold is over. One that was as short as some links did no harm.
     pub(crate) fn was_held(&mut self, convoy: &Convoy, from: u64, to: u64) {
         self.free_since = to;
-        let short = convoy.watch().saturating_mul(2);
+        let short = convoy.poll_ns().saturating_mul(2);
         self.judge = (to.saturating_sub(from) > short).then_some((from, to));
     }
 }

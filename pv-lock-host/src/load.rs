@@ -158,6 +158,14 @@ impl<P: Platform> Load<P> {
         counts.held > 0 && counts.running < self.pcpus()
     }
 
+    /// Whether a pCPU would idle, as far as this VM goes, if one of those that run
+    /// slept, and somebody is held.
+    #[inline]
+    pub(crate) fn would_idle(&self) -> bool {
+        let counts = self.counts();
+        counts.held > 0 && counts.running <= self.pcpus()
+    }
+
     /// Whether more vCPUs want to run than there are pCPUs.
     #[inline]
     pub(crate) fn crowded(&self) -> bool {

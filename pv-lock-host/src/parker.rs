@@ -175,10 +175,16 @@ impl<P: Platform> VcpuParker<P> {
         let shared = &*self.shared;
         let slot = shared.slot(self.index);
         self.steps_back = false;
-        let poll_ns = match self.window.begin() {
+        let mut poll_ns = match self.window.begin() {
             ns if ns > 0 && !shared.load.crowded() => ns,
             _ => 0,
         };
+        // [6] The pCPU would idle: this thread uses it to look for its kick.
+        if let Some(convoy) = &shared.convoy
+            && shared.load.would_idle()
+        {
+            poll_ns = poll_ns.max(convoy.poll_ns());
+        }
         let first = if poll_ns > 0 {
             Event::Poll
         } else {

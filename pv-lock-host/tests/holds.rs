@@ -47,6 +47,10 @@ impl Platform for Scripted {
 
     fn wake(_: &AtomicU32) {}
 
+    fn relax() {
+        NOW.set(NOW.get() + 100);
+    }
+
     fn pcpus() -> usize {
         PCPUS.get()
     }
@@ -256,10 +260,10 @@ fn one_that_leaves_lets_the_held_one_go() {
     }
 }
 
-/// As soon as the pCPU has idled for as long as the convoy needs to pass on: one
-/// that halts looks out for that.
+/// One that halts polls for as long as the convoy needs to pass on; only then is
+/// its pCPU idle.
 #[test]
-fn one_that_halts_lets_the_held_one_go_after_a_watch() {
+fn one_that_halts_lets_the_held_one_go_after_a_poll() {
     let mut vm = vm();
     vm.is_a_link();
     let Vm {

@@ -19,5 +19,5 @@ mod world;
 
 pub use explore::{Mutex, explore, relax, spawn};
 pub use payload::{Flag, Payload};
-pub use waits::{at_next_wait, last_wait_had_a_deadline};
+pub use waits::at_next_wait;
 pub use world::World;

@@ -73,7 +73,7 @@ mod checked {
         }
 
         fn wait(word: &Word, expected: u32, deadline: Option<u64>) -> Waited {
-            waits::begin(deadline);
+            waits::begin();
             if let Some(deadline) = deadline.filter(|&deadline| clock::is_reached(deadline)) {
                 // It does not sleep, so there is nothing for a wake to miss.
                 if word.value.load(Ordering::Relaxed) != expected {
@@ -100,14 +100,14 @@ mod checked {
         /// Each of many looks is like the first.
         const LOOKS: u32 = 1;
 
-        /// Nothing: who looks again and again does not do so for ever, and a real
-        /// yield would have the checkers run the others first, each time.
-        fn relax() {}
-
-        /// Takes a microsecond.
-        fn yield_now() {
-            clock::pass_to(clock::now() + 1_000);
+        /// Takes 50 us, so that who polls looks two or three times: more would be
+        /// like these. A real yield would have the checkers run the others first,
+        /// each time.
+        fn relax() {
+            clock::pass_to(clock::now() + 50_000);
         }
+
+        fn yield_now() {}
     }
 }
 
@@ -127,7 +127,7 @@ mod native {
             Linux::now()
         }
         fn wait(word: &AtomicU32, expected: u32, deadline: Option<u64>) -> Waited {
-            waits::begin(deadline);
+            waits::begin();
             Linux::wait(word, expected, deadline)
         }
         fn wake(word: &AtomicU32) {

@@ -128,28 +128,28 @@ fn no_hold_is_longer_than_the_longest() {
     }
 }
 
-/// [6]: the watch is as long as two links take; halts that say nothing of links
+/// [6]: the poll is as long as two links take; halts that say nothing of links
 /// lengthen it no further.
 #[test]
-fn the_watch_follows_the_links() {
+fn the_poll_follows_the_links() {
     let convoy = convoy();
-    assert_eq!(convoy.watch(), 2 * FIRST_LINK);
+    assert_eq!(convoy.poll_ns(), 2 * FIRST_LINK);
     for _ in 0..200 {
         convoy.learn(10 * US);
     }
     assert!(
-        (20 * US..22 * US).contains(&convoy.watch()),
+        (20 * US..22 * US).contains(&convoy.poll_ns()),
         "{}",
-        convoy.watch()
+        convoy.poll_ns()
     );
     for _ in 0..200 {
         convoy.learn(u64::MAX);
     }
     let most = 2 * LONGEST_LINK;
     assert!(
-        (most - 2 * US..=most).contains(&convoy.watch()),
+        (most - 2 * US..=most).contains(&convoy.poll_ns()),
         "{}",
-        convoy.watch()
+        convoy.poll_ns()
     );
 }
 
@@ -183,9 +183,9 @@ fn a_hold_that_did_harm_spares_the_next_links() {
 fn a_short_hold_is_not_judged() {
     let convoy = convoy();
     let mut link = Link::default();
-    link.was_held(&convoy, NOW - 2 * convoy.watch(), NOW);
+    link.was_held(&convoy, NOW - 2 * convoy.poll_ns(), NOW);
     assert!(!link.watches_kicks());
-    link.was_held(&convoy, NOW - 2 * convoy.watch() - 1, NOW);
+    link.was_held(&convoy, NOW - 2 * convoy.poll_ns() - 1, NOW);
     assert!(link.watches_kicks());
 }
 

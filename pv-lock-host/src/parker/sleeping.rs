@@ -31,7 +31,8 @@ impl<P: Platform> VcpuParker<P> {
         let mut state = state;
         let reason = 'halt: {
             if poll_ns > 0 {
-                let won = poll(shared, slot, began.saturating_add(poll_ns), deadline);
+                let end = began.saturating_add(poll_ns);
+                let won = poll(shared, slot, end, deadline, convoy.is_none());
                 if let Some(counters) = counters {
                     counters.count_poll(won);
                 }
@@ -63,8 +64,11 @@ impl<P: Platform> VcpuParker<P> {
         if adapts {
             self.window.end(now.saturating_sub(began));
         }
-        if shared.convoy.is_some() {
+        if let Some(rule) = &shared.convoy {
             self.link.woke(by_kick, now);
+            if by_kick && poll_ns > 0 && convoy.is_some() {
+                rule.learn(now.saturating_sub(began));
+            }
             // It takes a system call: only where a thread may have to be moved.
             if shared.slots.len() > shared.load.pcpus() {
                 slot.note_place();
@@ -79,7 +83,13 @@ impl<P: Platform> VcpuParker<P> {
 
 /// Looks for a reason to leave until `end` or `deadline` (ns), or until the
 /// pCPUs are wanted by others; says whether there is one.
-fn poll<P: Platform>(shared: &Shared<P>, slot: &Slot<P>, end: u64, deadline: Option<u64>) -> bool {
+fn poll<P: Platform>(
+    shared: &Shared<P>,
+    slot: &Slot<P>,
+    end: u64,
+    deadline: Option<u64>,
+    yields: bool,
+) -> bool {
     let end = deadline.map_or(end, |deadline| deadline.min(end));
     loop {
         for _ in 0..P::LOOKS {
@@ -92,8 +102,11 @@ fn poll<P: Platform>(shared: &Shared<P>, slot: &Slot<P>, end: u64, deadline: Opt
             return false;
         }
         // KVM ends a poll when another task wants this pCPU. That cannot be
-        // seen from here, and the other may be the very kicker: let it run.
-        P::yield_now();
+        // seen from here, and the other may be the very kicker: let it run. In a
+        // convoy (two links, some ten microseconds) that costs more than it gives.
+        if yields {
+            P::yield_now();
+        }
     }
 }
 
@@ -107,50 +120,25 @@ fn sleep<P: Platform>(
 ) -> WakeReason {
     let slot = shared.slot(index);
     let mut state = state;
-    // [6] Until when this thread waits before it takes its pCPU for idle.
-    let mut watch = None;
-    let mut began = None;
     if let Some(convoy) = &shared.convoy {
+        // [7] It has looked for a kick as long as one that a convoy owes it takes.
         if shared.load.idles(shared.load.counts()) {
-            let now = P::now();
-            began = Some(now);
-            watch = Some(now.saturating_add(convoy.watch()));
+            shared.release_one(convoy);
         }
         shared.pull(index);
     }
     loop {
-        let until = match (watch, deadline) {
-            (Some(watch), Some(deadline)) => Some(deadline.min(watch)),
-            (watch, deadline) => watch.or(deadline),
+        let event = match slot.sleep(state, deadline) {
+            Waited::DeadlinePassed => Event::Expire,
+            Waited::LookAgain => Event::Park,
         };
-        let mut event = Event::Park;
-        if slot.sleep(state, until) == Waited::DeadlinePassed && until == deadline {
-            event = Event::Expire;
-        }
         let (before, after, action) = slot.apply_awake(event, state);
         shared.load.account(before, after);
         if let Action::Leave(reason) = action {
-            if let (Some(began), Some(convoy)) = (began, &shared.convoy) {
-                if reason == WakeReason::Kicked {
-                    convoy.learn(P::now().saturating_sub(began));
-                }
-                // The watch ends with this halt: nobody else keeps it.
-                if shared.load.idles(shared.load.counts()) {
-                    shared.release_one(convoy);
-                }
-            }
             return reason;
         }
         state = after;
-        if let (Some(end), Some(convoy)) = (watch, &shared.convoy) {
-            if P::now() < end {
-                continue;
-            }
-            watch = None;
-            if shared.load.idles(shared.load.counts()) {
-                shared.release_one(convoy);
-            }
-        } else if let Some(counters) = counters {
+        if let Some(counters) = counters {
             counters.count_spurious();
         }
     }

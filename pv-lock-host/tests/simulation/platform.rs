@@ -128,7 +128,11 @@ impl Platform for Simulated {
         world(|world| world.wake(ptr::from_ref(word).addr()));
     }
 
-    fn relax() {}
+    const LOOKS: u32 = 4;
+
+    fn relax() {
+        ask(Request::Work(US / 4));
+    }
 
     fn yield_now() {
         ask(Request::Yield);

@@ -2,12 +2,15 @@
 //! other. The slice is endless here: a held vCPU that is not let go is held for
 //! ever, and a checker says so.
 
-use models::vm::{ID, Parker, assert_counts_are_exact, convoy, holds};
-use models::{clock, explore, spawn};
+use std::cell::Cell;
+use std::rc::Rc;
+
+use models::vm::{ID, Parker, assert_counts_are_exact, convoy, holds, polls};
+use models::{at_next_wait, clock, explore, spawn};
 use pv_lock_host::{ApicId, WakeReason};
 
 /// The other vCPU halts, and only the one that is held would kick it: it waits
-/// for a kick as long as the next link of a convoy would take, and then lets the
+/// for a kick as long as two links of a convoy would take, and then lets the
 /// held one go.
 #[test]
 fn one_halts() {
@@ -22,6 +25,53 @@ fn one_halts() {
         let link = vcpu.join().unwrap();
         let [held, by_turn, by_idle, by_event] = holds(&scheduler, ID);
         assert!(held <= 1 && by_turn == 0 && by_idle == held && by_event == 0);
+        assert_counts_are_exact(&scheduler, other, link);
+    });
+}
+
+/// The same with the hold first, which a bounded search may not reach: the other
+/// one polls in vain, then sleeps, and lets the held one go.
+#[test]
+fn one_polls() {
+    explore(|| {
+        let (scheduler, [mut link, mut other]) = convoy(1, clock::ENDLESS);
+        let thread = Rc::new(Cell::new(None));
+        let its_thread = Rc::clone(&thread);
+        at_next_wait(move || {
+            its_thread.set(Some(spawn(move || {
+                assert_eq!(other.halt(), WakeReason::Kicked);
+                other
+            })));
+        });
+        assert_eq!(link.enter(), Ok(()));
+        link.kick_by_guest(ApicId(1));
+        let other = thread.take().unwrap().join().unwrap();
+        assert_eq!(holds(&scheduler, ID), [1, 0, 1, 0]);
+        assert_eq!(polls(&scheduler, ApicId(1)), 1);
+        assert_counts_are_exact(&scheduler, other, link);
+    });
+}
+
+/// A kick that comes while it polls, or just when it is about to sleep.
+#[test]
+fn one_polls_and_is_kicked() {
+    explore(|| {
+        let (scheduler, [mut link, mut other]) = convoy(1, clock::ENDLESS);
+        let kicker = scheduler.kicker();
+        let thread = Rc::new(Cell::new(None));
+        let its_thread = Rc::clone(&thread);
+        at_next_wait(move || {
+            its_thread.set(Some(spawn(move || {
+                let device = spawn(move || kicker.kick_by_host(ApicId(1)));
+                assert_eq!(other.halt(), WakeReason::Kicked);
+                device.join().unwrap();
+                other.leave();
+                other
+            })));
+        });
+        assert_eq!(link.enter(), Ok(()));
+        let other = thread.take().unwrap().join().unwrap();
+        assert_eq!(holds(&scheduler, ID), [1, 0, 1, 0]);
         assert_counts_are_exact(&scheduler, other, link);
     });
 }

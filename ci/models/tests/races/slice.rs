@@ -51,7 +51,7 @@ fn a_turn_and_a_release() {
 
 /// The slice ends when the other vCPU, which halts, takes its pCPU for idle.
 #[test]
-fn a_turn_and_a_watch() {
+fn a_turn_and_an_idle_pcpu() {
     explore(|| {
         let (scheduler, [mut link, mut other]) = convoy(1, clock::SHORT);
         let vcpu = spawn(move || {
