@@ -54,8 +54,8 @@ pub(super) struct RunArgs {
         value_name = "+NAME,-NAME"
     )]
     pv: Selection,
-    /// Print counts of exits, halts, hypercalls and kicks at the end, KVM's and
-    /// this process's, on standard error
+    /// Print counts of exits, halts, hypercalls and kicks at the end and at
+    /// SIGUSR1, KVM's and this process's, on standard error
     #[arg(long)]
     stats: bool,
     /// Serve requests on a socket at this path, a JSON object a line: status,
