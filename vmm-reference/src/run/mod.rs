@@ -124,7 +124,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let trace = config.trace.as_deref().map(TraceFile::create).transpose()?;
     let spec = VmSpec {
         vcpus: config.cpus,
-        halt_kick: config.halt_kick(image.format(), xen::offered(&host.kvm)),
+        halt_kick: config.halt_kick(image.format(), xen::offered(&host.kvm))?,
         policy: config.policy(),
         pv: config.pv,
         enforce_features: true,
