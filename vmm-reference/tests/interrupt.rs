@@ -49,7 +49,8 @@ fn vcpu(code: &[u8]) -> Option<KvmVcpu> {
             .unwrap();
     }
     memory.write_slice(code, GuestAddress(CODE)).unwrap();
-    let vcpu = KvmVcpu::new(vm.create_vcpu(0).unwrap(), memory).unwrap();
+    let mut vcpu = KvmVcpu::new(vm.create_vcpu(0).unwrap(), memory).unwrap();
+    vcpu.inject_without_exit(&vm).unwrap();
     vcpu.set_cpuid(&host.cpuid).unwrap();
     let mut sregs = vcpu.fd().get_sregs().unwrap();
     (sregs.cs.base, sregs.cs.selector) = (0, 0);
@@ -128,6 +129,31 @@ fn an_nmi_ends_a_halt_with_interrupts_off() {
     vcpu.nmi().unwrap();
     assert_eq!(run(&mut vcpu), exit_port(2));
     assert_eq!(run(&mut vcpu), exit_port(1));
+}
+
+/// An NMI comes in between vectors, and with one.
+#[test]
+fn vectors_and_nmis_do_not_keep_each_other_out() {
+    // sti; hlt; jmp to the hlt
+    let Some(mut vcpu) = vcpu(&[0xfb, 0xf4, 0xeb, 0xfd]) else {
+        return;
+    };
+    assert_eq!(run(&mut vcpu), Exit::Halt);
+    for vector in [0x31, 0x32] {
+        vcpu.interrupt(vector).unwrap();
+        assert_eq!(run(&mut vcpu), exit_port(vector));
+        assert_eq!(run_to_event(&mut vcpu), Exit::Halt);
+        vcpu.nmi().unwrap();
+        assert_eq!(run_to_event(&mut vcpu), exit_port(2));
+        assert_eq!(run_to_event(&mut vcpu), Exit::Halt);
+    }
+    // The vector is queued first; which handler runs first is the processor's.
+    vcpu.interrupt(0x33).unwrap();
+    vcpu.nmi().unwrap();
+    let mut seen = [run_to_event(&mut vcpu), run_to_event(&mut vcpu)];
+    seen.sort_by_key(|exit| *exit == exit_port(2));
+    assert_eq!(seen, [exit_port(0x33), exit_port(2)]);
+    assert_eq!(run_to_event(&mut vcpu), Exit::Halt);
 }
 
 /// SDM table "Processor States Following Power-up, Reset, or INIT", and the SIPI's

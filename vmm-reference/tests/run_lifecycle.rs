@@ -201,6 +201,36 @@ fn sigusr1_prints_a_line_of_stats() {
     assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
 }
 
+#[test]
+fn sigusr1_prints_all_counts_where_stats_are_wanted() {
+    if !kvm() {
+        return;
+    }
+    let dir = Scratch::new("usr1-all");
+    let kernel = dir.file("kernel", &flat(&guests::spin()));
+    let mut child = run(&kernel)
+        .arg("--stats")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 2];
+    child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    signal(&child, Signal::USR1);
+    let counts: Vec<String> = stderr
+        .lines()
+        .map(Result::unwrap)
+        .take_while(|line| !line.starts_with("vmm-reference: stats: "))
+        .collect();
+    for name in ["exits ", "halt_exits ", "vmm_exit_hlt ", "vmm_kicks "] {
+        let named = counts.iter().filter(|line| line.starts_with(name));
+        assert_eq!(named.count(), 1, "{name}in {counts:?}");
+    }
+    signal(&child, Signal::TERM);
+    assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
+}
+
 /// Connects once the socket is there.
 fn connect(path: &Path) -> BufReader<UnixStream> {
     let end = Instant::now() + LIMIT;

@@ -7,6 +7,7 @@
 #   ci/lab/run linux --cpus 4 --pv=+realtime
 #   ci/lab/run linux --cpus 4 --cmdline nopvspin
 #   ci/lab/run linux --cpus 4 --halt userspace --no-x2apic --hotplug 10
+#   ci/lab/run linux --cpus 4 --halt kernel --transport xen
 #
 #   --guest-kernel VERSION|PATH  as --kernel of the lab; default 6.12
 #   --seconds N                  how long the guest takes the lock; default 3
@@ -15,13 +16,14 @@
 #   --hotplug N                  take CPUs off and on so often, an NMI to all after each
 #   --expect WHAT                enabled, no-host, realtime, nopvspin, single; default
 #                                what --cpus, --pv and --cmdline make of it
-# and --cpus, --memory, --pv, --halt, --no-x2apic, --control of vmm-reference run.
+# and --cpus, --memory, --pv, --halt, --transport, --no-x2apic, --control of
+# vmm-reference run.
 #
 # Two features that are hypercalls of their own stay off (--all-pv leaves them
 # on), so that what KVM counts are kicks.
 pv=-pv-send-ipi,-pv-sched-yield
 guest_cpus=1 guest_kernel=6.12 seconds=3 cmdline='' expect='' end=poweroff options=()
-halt=kernel apic='' hotplug=0
+halt=kernel transport=auto apic='' hotplug=0
 while [[ $# -gt 0 ]]; do
   case $1 in
     --pv=*) pv+=${pv:+,}${1#--pv=} && shift && continue ;;
@@ -40,6 +42,7 @@ while [[ $# -gt 0 ]]; do
     --pv) pv+=${pv:+,}$2 ;;
     --hotplug) number "$1" "$2" && hotplug=$2 ;;
     --halt) halt=$2 && options+=("$1" "$2") ;;
+    --transport) transport=$2 && options+=("$1" "$2") ;;
     --memory | --control) options+=("$1" "$2") ;;
     *) usage_error "linux: $1: not an option" ;;
   esac
@@ -73,6 +76,8 @@ esac
 if [[ $halt == userspace ]]; then
   [[ $hypercalls == none ]] && hypercalls=nowhere || hypercalls=vmm
   : "${apic:=x2apic}"
+elif [[ $transport == xen ]]; then
+  [[ $hypercalls == none ]] && hypercalls=nowhere || hypercalls=passed
 fi
 
 # shellcheck source-path=SCRIPTDIR source=../guest/tree.sh
@@ -80,7 +85,7 @@ fi
 guest_files "$guest_kernel"
 lab_file "$LAB_DIR/guest/check" /bin/check-linux
 lab_vmm_file
-lab_command check-linux "$guest_cpus" "$message" "$hypercalls" "${apic:-any}" "$hotplug" \
+lab_command check-linux "$guest_cpus" "$message" "$hypercalls" "${apic:-any}" "$hotplug" "$halt" \
   vmm-reference run --kernel /guest/vmlinuz --initrd /guest/initrd --stats \
   --cpus "$guest_cpus" "${options[@]}" --pv="$pv" \
   --cmdline "console=ttyS0 quiet panic=-1 type=yes contend=$seconds hotplug=$hotplug end=$end $cmdline"

@@ -1,17 +1,82 @@
 # shellcheck shell=bash
-# The files of the lab's Linux guest; sourced by commands.
+# The lab's Linux guest: a Debian kernel and an initramfs with busybox, init,
+# contend, and programs of Debian packages. Sourced by commands.
+#
+# Its command line says what init does: guest/init has the words.
 
-# guest_files VERSION|PATH: brings /guest/vmlinuz and /guest/initrd along.
+# guest_files VERSION|PATH [PROGRAM...]: brings /guest/vmlinuz and /guest/initrd
+# along, with these programs of packages in the initramfs.
 guest_files() {
-  local tree=$run_dir/guest dir image contend
+  local tree=$run_dir/guest dir image contend programs
   mkdir -p "$tree"/{proc,dev,sys,tmp}
   lab_busybox "$tree"
   install -m 755 "$LAB_DIR/guest/init" "$tree/init"
+  install -m 755 "$LAB_DIR/guest/work" "$tree/bin/work"
   contend=$(lab_cc "$LAB_DIR/probes/contend.c")
   install -m 755 "$contend" "$tree/bin/contend"
   lab_cpio "$tree" "$run_dir/guest.cpio"
   dir=$(lab_kernel "$1")
   image=$(lab_kernel_image "$dir")
+  shift
+  if [[ $# -gt 0 ]]; then
+    programs=$(guest_programs "$@")
+    cat "$programs" >>"$run_dir/guest.cpio"
+  fi
   lab_file "$image" /guest/vmlinuz
   lab_file "$run_dir/guest.cpio" /guest/initrd
+}
+
+# guest_package PROGRAM: prints the Debian package that has it.
+guest_package() {
+  case $1 in
+    hackbench) echo rt-tests ;;
+    # With the interpreters that it is linked to, 40 MB.
+    perf) echo linux-perf ;;
+    dbench) echo dbench ;;
+    *) lab_die "$1: no program that the guest can have; hackbench, perf or dbench" ;;
+  esac
+}
+
+# guest_programs PROGRAM...: prints the path of an initramfs archive with these
+# programs and the libraries they need. Named by its content.
+guest_programs() {
+  local name package pairs=() files=() key out
+  for name in "$@"; do
+    package=$(guest_package "$name")
+    pairs+=("$name:$package")
+  done
+  lab_need "${pairs[@]}"
+  for name in "$@"; do
+    files+=("$(command -v "$name")")
+    # The load that it plays.
+    [[ $name != dbench ]] || files+=(/usr/share/dbench/client.txt)
+  done
+  key=$({ cat "$LAB_DIR/guest/tree.sh" && guest_with_libraries "${files[@]}" | xargs sha256sum; } |
+    sha256sum | cut -c1-16)
+  out=$LAB_CACHE/programs-$key.cpio
+  [[ -f $out ]] || lab_locked guest_make_programs "$out" "${files[@]}"
+  printf '%s\n' "$out"
+}
+
+# Prints the files, and those that their dynamic loader would load with them.
+guest_with_libraries() {
+  local file
+  for file in "$@"; do
+    printf '%s\n' "$file"
+    { ldd "$file" 2>/dev/null || true; } | { grep -o '/[^ ]*' || true; }
+  done | sort -u
+}
+
+# Run by lab_locked, with a directory $work of its own.
+# shellcheck disable=SC2154
+guest_make_programs() {
+  local out=$1 stage=$work/stage file
+  shift
+  [[ ! -f $out ]] || return 0
+  while read -r file; do
+    mkdir -p "$stage$(dirname "$file")"
+    cp -L --preserve=mode "$file" "$stage$file"
+  done < <(guest_with_libraries "$@")
+  lab_cpio "$stage" "$work/cpio"
+  mv "$work/cpio" "$out"
 }

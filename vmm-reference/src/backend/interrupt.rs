@@ -122,6 +122,7 @@ impl Interruptible for KvmVcpu {
     }
 
     fn interrupt(&mut self, vector: u8) -> Result<(), BackendError> {
+        self.before_interrupt()?;
         let request = kvm_interrupt { irq: vector.into() };
         // SAFETY: the descriptor is a vCPU's, and the kernel reads the structure
         // that the request's number gives the size of, for the time of the call.
@@ -139,6 +140,7 @@ impl Interruptible for KvmVcpu {
     }
 
     fn nmi(&mut self) -> Result<(), BackendError> {
+        self.let_nmi_in()?;
         self.fd().nmi().map_err(ioctl("KVM_NMI"))
     }
 

@@ -19,6 +19,7 @@ use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 use super::backend_error::{BackendError, ioctl};
 use super::exit::{Exit, Interruptible, PrivateIo, VcpuBackend};
 use super::exit_request::ExitRequest;
+use super::injection::Injection;
 use super::registers::Registers;
 use super::{x86, xen};
 use crate::devices::Bus;
@@ -82,6 +83,8 @@ pub struct KvmVcpu {
     doorbell: bool,
     /// Where the answer to the hypercall goes that the last exit was.
     answer: Answer,
+    /// Kept by `injection`.
+    pub(super) injection: Injection,
     exit_request: Arc<ExitRequest>,
     counts: Arc<VcpuCounts>,
     // Keeps the mapping that KVM uses alive.
@@ -103,6 +106,7 @@ impl KvmVcpu {
             fd,
             doorbell: false,
             answer: Answer::Rax,
+            injection: Injection::default(),
             counts: Arc::default(),
             _memory: memory,
         })

@@ -17,6 +17,7 @@ mod exit;
 mod exit_request;
 mod guest_image;
 pub mod hosted;
+mod injection;
 mod interrupt;
 pub mod kvm;
 pub mod long_mode;

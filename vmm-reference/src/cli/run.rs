@@ -7,10 +7,12 @@ use clap::Args;
 use cpuid_features::Selection;
 
 use super::AnyError;
+use super::auto::{self, Auto};
 use crate::boot::BootSource;
 use crate::halt_mode::HaltMode;
 use crate::run;
 use crate::run::config::{MemorySize, RunConfig};
+use crate::transport::Transport;
 
 /// Boot a guest with its serial console on standard input and output.
 ///
@@ -43,6 +45,11 @@ pub(super) struct RunArgs {
     /// Who puts a halted vCPU to sleep
     #[arg(long, default_value = "kernel")]
     halt: HaltMode,
+    /// How the guest's hypercalls, its kicks among them, reach this process; auto:
+    /// with --halt userspace as the guest makes them, else not at all: KVM serves
+    /// them. With --halt kernel they are passed on to KVM
+    #[arg(long, default_value = "auto", value_parser = auto::parser::<Transport>())]
+    transport: Auto<Transport>,
     /// With --halt userspace: the guest's local APICs have no x2APIC mode
     #[arg(long)]
     no_x2apic: bool,
@@ -54,8 +61,8 @@ pub(super) struct RunArgs {
         value_name = "+NAME,-NAME"
     )]
     pv: Selection,
-    /// Print counts of exits, halts, hypercalls and kicks at the end, KVM's and
-    /// this process's, on standard error
+    /// Print counts of exits, halts, hypercalls and kicks at the end and at
+    /// SIGUSR1, KVM's and this process's, on standard error
     #[arg(long)]
     stats: bool,
     /// Serve requests on a socket at this path, a JSON object a line: status,
@@ -81,6 +88,7 @@ impl super::Subcommand for RunArgs {
             cpus: self.cpus,
             memory: self.memory,
             halt: self.halt,
+            transport: self.transport.chosen(),
             x2apic: !self.no_x2apic,
             pv: self.pv,
             stats: self.stats,

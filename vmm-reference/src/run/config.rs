@@ -82,6 +82,9 @@ pub struct RunConfig {
     pub memory: MemorySize,
     /// Who puts its halted vCPUs to sleep.
     pub halt: HaltMode,
+    /// How its hypercalls reach this process; None: as [`RunConfig::halt_kick`]
+    /// says.
+    pub transport: Option<Transport>,
     /// The guest may use x2APIC mode; of effect where vCPUs halt in this process.
     pub x2apic: bool,
     /// Paravirtual features by name, on and off.
@@ -113,6 +116,14 @@ pub enum ConfigError {
         /// Bytes there are.
         have: u64,
     },
+    /// A transport that this host has not.
+    #[error("--transport xen: this host's KVM offers no Xen intercept (see probe)")]
+    NoXen,
+    /// A transport that this guest does not use.
+    #[error(
+        "--transport port: Linux makes its hypercalls by an instruction; the port is for multiboot programs"
+    )]
+    LinuxByPort,
 }
 
 impl RunConfig {
@@ -121,15 +132,26 @@ impl RunConfig {
     /// that is how Linux makes them; or by the doorbell port, if the kernel is a
     /// multiboot program. Else KVM gets them and none reaches a vCPU that halts
     /// here: the guest is not offered any.
-    pub fn halt_kick(&self, format: Format, xen: bool) -> HaltKick {
-        HaltKick {
+    ///
+    /// A transport that was asked for is for halts in KVM too: kicks come here
+    /// then, where the scheduler's policy sees them, and go on to KVM.
+    ///
+    /// # Errors
+    /// The host does not have that transport, or the guest does not use it.
+    pub fn halt_kick(&self, format: Format, xen: bool) -> Result<HaltKick, ConfigError> {
+        let multiboot = matches!(format, Format::Multiboot(_));
+        let transport = match (self.transport, self.halt) {
+            (Some(Transport::Xen), _) if !xen => return Err(ConfigError::NoXen),
+            (Some(Transport::Port), _) if !multiboot => return Err(ConfigError::LinuxByPort),
+            (Some(transport), _) => transport,
+            (None, HaltMode::Userspace) if multiboot => Transport::Port,
+            (None, HaltMode::Userspace) if xen => Transport::Xen,
+            (None, HaltMode::Userspace | HaltMode::Kernel) => Transport::Kvm,
+        };
+        Ok(HaltKick {
             halt: self.halt,
-            transport: match (self.halt, format) {
-                (HaltMode::Userspace, Format::Multiboot(_)) => Transport::Port,
-                (HaltMode::Userspace, _) if xen => Transport::Xen,
-                (HaltMode::Userspace | HaltMode::Kernel, _) => Transport::Kvm,
-            },
-        }
+            transport,
+        })
     }
 
     /// What its scheduler does beyond waking whom is kicked: nothing yet where the
@@ -201,6 +223,42 @@ mod tests {
         for wrong in ["", "M", "-1M", "1.5G", "256X", "0x100M", "256 M"] {
             assert_eq!(size(wrong), Err(MemorySizeError::NotANumber), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_transport_is_the_guest_s_unless_one_is_asked_for() {
+        use HaltMode::{Kernel, Userspace};
+        use Transport::{Kvm, Port, Xen};
+        let linux = Format::Elf;
+        let config = |halt, transport| RunConfig {
+            boot: BootSource {
+                kernel: PathBuf::new(),
+                initrd: None,
+                cmdline: String::new(),
+            },
+            cpus: 1,
+            memory: MemorySize(1 << 30),
+            halt,
+            transport,
+            x2apic: true,
+            pv: Selection::default(),
+            stats: false,
+            control: None,
+            trace: None,
+        };
+        let transport = |halt, asked, xen| {
+            let chosen = config(halt, asked).halt_kick(linux, xen);
+            chosen
+                .map(|chosen| chosen.transport)
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(transport(Kernel, None, true), Ok(Kvm));
+        assert_eq!(transport(Userspace, None, true), Ok(Xen));
+        assert_eq!(transport(Userspace, None, false), Ok(Kvm));
+        assert_eq!(transport(Kernel, Some(Xen), true), Ok(Xen));
+        assert!(transport(Kernel, Some(Xen), false).is_err_and(|e| e.contains("--transport xen")));
+        let by_port = transport(Userspace, Some(Port), true);
+        assert!(by_port.is_err_and(|e| e.contains("--transport port")));
     }
 
     #[test]

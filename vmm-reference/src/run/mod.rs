@@ -9,7 +9,6 @@ use std::io;
 use std::time::Duration;
 
 use cpuid_features::{KvmFeatures, Negotiated};
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::backend::xen;
 use crate::boot::{BootError, BootImage};
@@ -125,7 +124,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let trace = config.trace.as_deref().map(TraceFile::create).transpose()?;
     let spec = VmSpec {
         vcpus: config.cpus,
-        halt_kick: config.halt_kick(image.format(), xen::offered(&host.kvm)),
+        halt_kick: config.halt_kick(image.format(), xen::offered(&host.kvm))?,
         policy: config.policy(),
         pv: config.pv,
         enforce_features: true,
@@ -158,7 +157,14 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let operator = Operator::new(vm.handle(), parts, vm.started());
     let waited = writing
         .map_err(RunError::io("start the console"))
-        .and_then(|()| supervise(&mut vm, control, com1, &operator, stats_request, &raw));
+        .and_then(|()| {
+            let stats = StatsOnSignal {
+                request: stats_request,
+                all: config.stats,
+                operator: operator.clone(),
+            };
+            supervise(&mut vm, control, com1, &operator, stats, &raw)
+        });
     if matches!(waited, Ok(Waited::Ended)) {
         output.flush_within(FLUSH_LIMIT);
     }
@@ -175,8 +181,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     drop(raw);
     waited?;
     if config.stats {
-        stderr::raw(&operator.kvm_stats()?.text());
-        stderr::raw(&operator.vmm_stats().text());
+        stderr::raw(&operator.stats_text()?);
     }
     verdict(&ended)
 }
@@ -197,16 +202,13 @@ fn supervise(
     control: Option<Socket>,
     com1: Option<Com1>,
     operator: &Operator,
-    stats_request: &'static EventFd,
+    stats: StatsOnSignal,
     raw: &Option<RawMode>,
 ) -> Result<Waited, RunError> {
     if let Some(com1) = com1 {
         vm.subscribe(Box::new(Console::new(com1, vm.handle(), raw.is_some())));
     }
-    vm.subscribe(Box::new(StatsOnSignal {
-        request: stats_request,
-        operator: operator.clone(),
-    }));
+    vm.subscribe(Box::new(stats));
     if let Some(socket) = control {
         vm.subscribe(Box::new(Server::new(socket, operator.clone())));
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::control::{Request, Target};
-use crate::stats::{KvmStats, StatsError, VmmStats};
+use crate::stats::{KvmStats, StatsError};
 use crate::stderr;
 use crate::vm::{VmHandle, VmParts};
 
@@ -42,19 +42,19 @@ impl Operator {
     }
 
     /// KVM's counts, summed over the vCPUs.
-    pub(super) fn kvm_stats(&self) -> Result<KvmStats, StatsError> {
+    fn kvm_stats(&self) -> Result<KvmStats, StatsError> {
         match &self.0.parts.stats {
             Some(stats) => stats.sums(),
             None => Ok(KvmStats::default()),
         }
     }
 
-    /// What this process counted.
-    pub(super) fn vmm_stats(&self) -> &VmmStats {
-        &self.0.parts.vmm_stats
+    /// All counts, one a line.
+    pub(super) fn stats_text(&self) -> Result<String, StatsError> {
+        Ok(self.kvm_stats()?.text() + &self.0.parts.vmm_stats.text())
     }
 
-    /// All in one line.
+    /// Some of them in one line.
     fn stats_line(&self) -> String {
         let mut line = format!("stats: {:.3} s", self.0.started.elapsed().as_secs_f64());
         let kvm = self.kvm_stats().unwrap_or_default();
@@ -110,6 +110,8 @@ impl Target for Operator {
 #[derive(Debug)]
 pub(super) struct StatsOnSignal {
     pub(super) request: &'static EventFd,
+    /// What `--stats` prints comes before the line.
+    pub(super) all: bool,
     pub(super) operator: Operator,
 }
 
@@ -121,6 +123,10 @@ impl MutEventSubscriber for StatsOnSignal {
 
     fn process(&mut self, events: Events, _ops: &mut EventOps) {
         if events.fd() == self.request.as_raw_fd() && self.request.read().is_ok() {
+            // A count that can't be read is missing in the line too.
+            if let (true, Ok(text)) = (self.all, self.operator.stats_text()) {
+                stderr::raw(&text);
+            }
             stderr::message(self.operator.stats_line());
         }
     }

@@ -107,6 +107,7 @@ impl VmmStats {
             ("halts_slept", scheduled.sleeps),
             ("kicks", scheduled.kicks()),
             ("kicks_woke", scheduled.kicks_woke),
+            ("holds", scheduled.holds),
         ];
         counted.chain(halts_and_kicks).collect()
     }

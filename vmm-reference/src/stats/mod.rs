@@ -21,10 +21,10 @@ pub use counts::{Event, VcpuCounts, VmmStats};
 pub use decode::{Base, Kind, MAX_IMAGE, MAX_STATS, Stat, StatsError, Unit, decode};
 pub use fd::{StatValue, StatsFd};
 
-/// The counters of a vCPU about its halts and kicks
+/// The counters of a vCPU about its exits, halts and kicks
 /// (`kvm_vcpu_stats_desc` in `arch/x86/kvm/x86.c`, `KVM_GENERIC_VCPU_STATS` in
 /// `include/linux/kvm_host.h`).
-pub const HALTS_AND_KICKS: &[&str] = &[
+pub const REPORTED: &[&str] = &[
     "exits",
     "halt_exits",
     "halt_wakeup",
@@ -40,6 +40,12 @@ pub const HALTS_AND_KICKS: &[&str] = &[
     "preemption_reported",
     "preemption_other",
     "signal_exits",
+    "io_exits",
+    "mmio_exits",
+    "irq_exits",
+    "irq_window_exits",
+    "request_irq_exits",
+    "pf_taken",
 ];
 
 /// KVM's statistics of the vCPUs of one VM, where KVM has them.
@@ -107,7 +113,7 @@ impl VcpuStats {
 pub struct KvmStats(BTreeMap<String, u64>);
 
 impl KvmStats {
-    /// Reads and sums [`HALTS_AND_KICKS`] of these vCPUs. May be called while
+    /// Reads and sums [`REPORTED`] of these vCPUs. May be called while
     /// they run: each counter is then as of its own instant.
     ///
     /// # Errors
@@ -124,7 +130,7 @@ impl KvmStats {
         for stat in stats {
             if let ([value], true) = (
                 stat.values.as_slice(),
-                HALTS_AND_KICKS.contains(&stat.name.as_str()),
+                REPORTED.contains(&stat.name.as_str()),
             ) {
                 let sum = self.0.entry(stat.name.clone()).or_default();
                 *sum = sum.saturating_add(*value);

@@ -77,6 +77,9 @@ impl<'a> KvmVm<'a> {
         if self.spec.halt_kick.transport == Transport::Port {
             vcpu.open_doorbell();
         }
+        if self.spec.own_irqchip() {
+            vcpu.inject_without_exit(&self.fd)?;
+        }
         vcpu.set_cpuid(cpuid)?;
         Ok(vcpu)
     }
