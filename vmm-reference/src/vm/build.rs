@@ -18,7 +18,7 @@ use super::vm_error::system;
 use super::{VmError, pc};
 use crate::backend::hosted::HostedVcpu;
 use crate::backend::kvm::KvmVcpu;
-use crate::backend::{GuestImage, VcpuBackend};
+use crate::backend::{BackendError, GuestImage, VcpuBackend};
 use crate::cpuid::{self, ApicFeatures};
 use crate::devices::Bus;
 use crate::devices::output::Output;
@@ -66,6 +66,8 @@ pub struct VmParts {
     pub bus: Arc<Bus>,
     /// Its serial port, if it is a PC.
     pub com1: Option<Com1>,
+    /// Its interrupt controllers, if they are this process's.
+    controllers: Option<Arc<Controllers>>,
     /// KVM's statistics of its vCPUs. None without KVM.
     pub stats: Option<VcpuStats>,
     /// What this process counts of its vCPUs.
@@ -78,6 +80,19 @@ pub struct VmParts {
 }
 
 impl VmParts {
+    /// Interrupts one vCPU with this vector, as a device's MSI would. Where there are
+    /// no interrupt controllers its halt ends as for an interrupt. Whether there is
+    /// such a vCPU.
+    ///
+    /// # Errors
+    /// KVM_SIGNAL_MSI failed.
+    pub fn interrupt(&self, id: ApicId, vector: u8) -> Result<bool, BackendError> {
+        match &self.controllers {
+            Some(controllers) => Ok(controllers.interrupt(id, vector)),
+            None => self.kicks.interrupt(id, vector),
+        }
+    }
+
     /// The threads of its vCPUs, by index, once it was started: those that have
     /// begun within a while.
     pub fn threads(&self) -> Vec<Pid> {
@@ -195,7 +210,9 @@ fn on_kvm(
     let mut stats = VcpuStats::default();
     for index in 0..spec.vcpus {
         let cpuid = match &spec.platform {
-            Platform::Bare => cpuid::for_vcpu(&host.cpuid, negotiated, index, apic)?,
+            Platform::Bare | Platform::BareApics => {
+                cpuid::for_vcpu(&host.cpuid, negotiated, index, apic)?
+            }
             Platform::Pc(_) => {
                 cpuid::for_smp_vcpu(&host.cpuid, negotiated, index, spec.vcpus, apic)?
             }
@@ -239,7 +256,7 @@ fn hosted(spec: &VmSpec, guest: &dyn GuestImage) -> Result<Backends<HostedVcpu>,
         signals: None,
         com1: None,
         stats: None,
-        counts: Vec::new(),
+        counts: (0..spec.vcpus).map(|_| Arc::default()).collect(),
         clock_hz: NANOS,
         physical_address_bits: 0,
     })
@@ -269,11 +286,13 @@ fn assemble<B: VcpuBackend>(
     let kicks = Kicks::new(scheduler.kicker(), backends.signals);
     let mut com1 = backends.com1;
     let mut controllers = None;
-    if let (Platform::Pc(output), true) = (&spec.platform, spec.own_irqchip()) {
+    if spec.own_irqchip() {
         let shared = Controllers::new(&apic_ids, kicks.clone(), threads.clone());
         let shared = Arc::new(shared.map_err(VmError::ApicIds)?);
-        let line = IoApicLine::new(Arc::clone(&shared), COM1_GSI as usize);
-        com1 = Some(serial_port(output, Arc::new(line))?);
+        if let Platform::Pc(output) = &spec.platform {
+            let line = IoApicLine::new(Arc::clone(&shared), COM1_GSI as usize);
+            com1 = Some(serial_port(output, Arc::new(line))?);
+        }
         controllers = Some(shared);
     }
     let features = Features {
@@ -296,6 +315,10 @@ fn assemble<B: VcpuBackend>(
             .zip(counts.next().cloned())
             .and_then(|(shared, counts)| {
                 VcpuApic::new(Arc::clone(shared), parker.apic_id(), features, counts)
+            })
+            .map(|apic| match spec.platform {
+                Platform::BareApics => apic.started(),
+                Platform::Bare | Platform::Pc(_) => apic,
             })
             .map(
                 |apic| match negotiated.features.contains(KvmFeatures::PV_EOI) {
@@ -325,6 +348,7 @@ fn assemble<B: VcpuBackend>(
             apic_ids,
             bus,
             com1,
+            controllers,
             stats: backends.stats,
             vmm_stats: VmmStats::new(backends.counts, Arc::clone(&scheduler)),
             gauges,
