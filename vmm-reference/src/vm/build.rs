@@ -23,6 +23,7 @@ use crate::cpuid::{self, ApicFeatures};
 use crate::devices::Bus;
 use crate::devices::output::Output;
 use crate::devices::serial::{COM1_GSI, Com1, InterruptLine};
+use crate::devices::test_device::{GsiLines, TestDevice};
 use crate::halt_mode::HaltMode;
 use crate::host::KvmHost;
 use crate::hypercall::Calls;
@@ -117,6 +118,7 @@ struct Backends<B> {
     vcpus: Vec<B>,
     signals: Option<KernelSignals>,
     com1: Option<Com1>,
+    lines: Option<Arc<dyn GsiLines>>,
     stats: Option<VcpuStats>,
     counts: Vec<Arc<VcpuCounts>>,
     clock_hz: u64,
@@ -237,6 +239,7 @@ fn on_kvm(
     Ok(Backends {
         signals: vm.signals()?,
         com1,
+        lines: vm.lines(),
         stats: Some(stats),
         counts: vcpus.iter().map(|vcpu| Arc::clone(vcpu.counts())).collect(),
         clock_hz: vcpus.first().and_then(KvmVcpu::tsc_hz).unwrap_or(NANOS),
@@ -255,6 +258,7 @@ fn hosted(spec: &VmSpec, guest: &dyn GuestImage) -> Result<Backends<HostedVcpu>,
         vcpus: programs.collect::<Result<_, _>>()?,
         signals: None,
         com1: None,
+        lines: None,
         stats: None,
         counts: (0..spec.vcpus).map(|_| Arc::default()).collect(),
         clock_hz: NANOS,
@@ -284,7 +288,7 @@ fn assemble<B: VcpuBackend>(
         .map_err(VmError::Scheduler)?;
     let scheduler = Arc::new(scheduler);
     let kicks = Kicks::new(scheduler.kicker(), backends.signals);
-    let mut com1 = backends.com1;
+    let (mut com1, mut lines) = (backends.com1, backends.lines);
     let mut controllers = None;
     if spec.own_irqchip() {
         let shared = Controllers::new(&apic_ids, kicks.clone(), threads.clone());
@@ -293,6 +297,7 @@ fn assemble<B: VcpuBackend>(
             let line = IoApicLine::new(Arc::clone(&shared), COM1_GSI as usize);
             com1 = Some(serial_port(output, Arc::new(line))?);
         }
+        lines = Some(Arc::clone(&shared) as Arc<dyn GsiLines>);
         controllers = Some(shared);
     }
     let features = Features {
@@ -306,7 +311,9 @@ fn assemble<B: VcpuBackend>(
         true => Enforcement::Enforced(negotiated.features),
         false => Enforcement::NotEnforced,
     };
-    let bus = Arc::new(com1.clone().map_or_else(Bus::default, Bus::pc));
+    let bus = com1.clone().map_or_else(Bus::default, Bus::pc);
+    let lines = lines.filter(|_| spec.test_device);
+    let bus = Arc::new(bus.with_test_device(lines.map(TestDevice::new)));
     let mut counts = backends.counts.iter();
     let vcpu = |(backend, parker): (B, VcpuParker)| {
         let (calls, bus) = (calls.clone(), Arc::clone(&bus));

@@ -47,6 +47,9 @@ pub struct VmSpec {
     /// The guest may switch its local APIC to x2APIC mode, where that is this
     /// process's.
     pub x2apic: bool,
+    /// There is a test device, for other people's test suites; where there are
+    /// interrupt controllers.
+    pub test_device: bool,
     /// What its vCPUs do is recorded.
     pub trace: Option<VmTrace>,
 }
@@ -64,6 +67,7 @@ impl VmSpec {
             map_gpa_range: false,
             platform: Platform::Bare,
             x2apic: true,
+            test_device: false,
             trace: None,
         }
     }
