@@ -416,3 +416,25 @@ pub(crate) fn vmlinux() -> Vec<u8> {
     assert_eq!(image.len(), 64);
     image
 }
+
+/// A 64-bit ELF file of `code`, a vmlinux that does not use what it is handed.
+pub(crate) fn elf64(code: &[u8]) -> Vec<u8> {
+    const OFFSET: usize = 0x1000;
+    let mut image = vmlinux();
+    // The number of program headers, at 56, and two fields behind it.
+    image.truncate(56);
+    for half in [1u16, 0, 0, 0] {
+        image.extend(half.to_le_bytes());
+    }
+    // PT_LOAD, executable.
+    for word in [1u32, 7] {
+        image.extend(word.to_le_bytes());
+    }
+    let (at, size) = (u64::from(LOAD), code.len() as u64);
+    for double in [OFFSET as u64, at, at, size, size, 0x1000] {
+        image.extend(double.to_le_bytes());
+    }
+    image.resize(OFFSET, 0);
+    image.extend(code);
+    image
+}
