@@ -17,14 +17,18 @@ use vmm_reference::memory::ram::RamLayout;
 const RAM: u64 = 4 << 20;
 
 fn planned(image: &[u8], header: usize) {
-    let Ok(plan) = multiboot::plan(image, image.len() as u64, header, RAM) else {
+    let taken = [(0x500..0x528, "GDT"), (0xe_0000..0xe_1000, "tables")];
+    let Ok(plan) = multiboot::plan(image, image.len() as u64, header, RAM, &taken) else {
         return;
     };
     let mut entry_inside = false;
     for s in &plan.segments {
         assert!(s.offset + s.file_bytes <= image.len() as u64);
         assert!(s.file_bytes <= s.memory_bytes);
-        assert!(s.gpa >= 1 << 20 && s.gpa + s.memory_bytes <= plan.end);
+        assert!(s.gpa + s.memory_bytes <= plan.end);
+        for (range, _) in &taken {
+            assert!(s.gpa >= range.end || s.gpa + s.memory_bytes <= range.start);
+        }
         entry_inside |= (s.gpa..s.gpa + s.memory_bytes).contains(&u64::from(plan.entry));
     }
     assert!(entry_inside && plan.end <= RAM);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::guests::{self, elf, flat};
+use common::guests::{self, elf, elf_with_headers, flat, flat_at};
 use common::{Scratch, finish, kvm, run};
 
 fn print_module(image: &[u8], halt: &str) {
@@ -38,6 +38,41 @@ fn a_flat_image_reads_its_module_and_ends_with_7() {
 fn so_does_an_elf_file() {
     if kvm() {
         print_module(&elf(&guests::module_printer()), "kernel");
+    }
+}
+
+/// Below 1 MiB, where programs of real mode lie; and an ELF file whose headers end
+/// there.
+#[test]
+fn and_kernels_below_1_mib() {
+    if kvm() {
+        print_module(&flat_at(0x8000, &guests::module_printer()), "kernel");
+        print_module(&elf_with_headers(&guests::module_printer()), "kernel");
+    }
+}
+
+#[test]
+fn what_lies_over_the_vmm_s_own_is_refused_by_name() {
+    if !kvm() {
+        return;
+    }
+    let dir = Scratch::new("over");
+    for (load, what) in [
+        (0x400, "over the VMM's own GDT at 0x500 to 0x528"),
+        (0x8_e000, "over the VMM's own command line at 0x8e000 to"),
+        (
+            0x9_efff,
+            "over the VMM's own multiboot information at 0x9e000",
+        ),
+        (0xd_fff0, "over the VMM's own ACPI tables at 0xe0000 to"),
+    ] {
+        let mut image = flat_at(load, &guests::spin());
+        image.resize(0x200, 0);
+        let said = finish(&mut run(&dir.file("kernel", &image)));
+        assert_eq!(said.status, Some(1), "{said:?}");
+        let place = format!("a segment at {load:#x} to {:#x}", load + 0x200);
+        assert!(said.stderr.contains(&place), "{said:?}");
+        assert!(said.stderr.contains(what), "{said:?}");
     }
 }
 

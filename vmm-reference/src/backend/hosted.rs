@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU8;
 use hypercall_abi::RawHypercall;
 
 use super::backend_error::BackendError;
-use super::exit::{Exit, PrivateIo, VcpuBackend};
+use super::exit::{Exit, Interruptible, PrivateIo, VcpuBackend};
 use super::exit_request::ExitRequest;
 use crate::devices::{Bus, BusEvent};
 use crate::memory::MemoryError;
@@ -24,6 +24,8 @@ pub enum ProgramExit {
     Hypercall(RawHypercall),
     /// A write of this value to the exit port.
     ExitPort(u8),
+    /// WRMSR: index and value.
+    WriteMsr(u32, u64),
     /// The exit request was found set.
     Interrupted,
 }
@@ -39,6 +41,19 @@ pub trait Program: Debug + Send + 'static {
 
     /// What the guest finds in RAX behind its hypercall.
     fn set_result(&mut self, rax: u64);
+
+    /// RFLAGS.IF. A program that turns interrupts on leaves the guest with
+    /// [`ProgramExit::Interrupted`] or with its HLT, so that one that waits comes
+    /// in.
+    fn interrupts_enabled(&self) -> bool {
+        false
+    }
+
+    /// Interrupts are on, and this vector comes: [`Program::run`] goes on in its
+    /// handler.
+    fn interrupt(&mut self, vector: u8) {
+        let _ = vector;
+    }
 }
 
 /// A vCPU that is a state machine.
@@ -46,6 +61,9 @@ pub trait Program: Debug + Send + 'static {
 pub struct HostedVcpu {
     program: Box<dyn Program>,
     exit_request: Arc<ExitRequest>,
+    /// A vector was given to it since it ran last.
+    interrupted: bool,
+    cr8: u8,
 }
 
 impl HostedVcpu {
@@ -54,18 +72,28 @@ impl HostedVcpu {
         Self {
             program,
             exit_request: Arc::new(ExitRequest::polled()),
+            interrupted: false,
+            cr8: 0,
         }
     }
 }
 
 impl VcpuBackend for HostedVcpu {
-    fn run(&mut self, _bus: &Bus, _own: &mut dyn PrivateIo) -> Result<Exit, BackendError> {
+    fn run(&mut self, _bus: &Bus, own: &mut dyn PrivateIo) -> Result<Exit, BackendError> {
+        self.interrupted = false;
         Ok(match self.program.run(self.exit_request.byte())? {
             ProgramExit::Halt => Exit::Halt,
             ProgramExit::Hypercall(call) => Exit::Hypercall(call),
             ProgramExit::ExitPort(value) => Exit::Bus(BusEvent::Exit(value)),
+            ProgramExit::WriteMsr(index, value) if own.msr_write(index, value) => Exit::Interrupted,
+            // A #GP for which no program has a handler.
+            ProgramExit::WriteMsr(..) => Exit::Shutdown,
             ProgramExit::Interrupted => Exit::Interrupted,
         })
+    }
+
+    fn interruptible(&mut self) -> Option<&mut dyn Interruptible> {
+        Some(self)
     }
 
     fn set_result(&mut self, rax: u64) {
@@ -74,5 +102,45 @@ impl VcpuBackend for HostedVcpu {
 
     fn exit_request(&self) -> Arc<ExitRequest> {
         Arc::clone(&self.exit_request)
+    }
+}
+
+/// Interrupts between two runs. Programs know no NMI and no real mode.
+impl Interruptible for HostedVcpu {
+    fn interrupts_enabled(&mut self) -> bool {
+        self.program.interrupts_enabled()
+    }
+
+    fn accepts_interrupt(&mut self) -> bool {
+        !self.interrupted && self.program.interrupts_enabled()
+    }
+
+    fn interrupt(&mut self, vector: u8) -> Result<(), BackendError> {
+        self.interrupted = true;
+        self.program.interrupt(vector);
+        Ok(())
+    }
+
+    /// A program leaves the guest whenever one becomes possible.
+    fn want_window(&mut self, _wanted: bool) {}
+
+    fn nmi(&mut self) -> Result<(), BackendError> {
+        Err(BackendError::NotHosted)
+    }
+
+    fn cr8(&mut self) -> u8 {
+        self.cr8
+    }
+
+    fn set_cr8(&mut self, cr8: u8) {
+        self.cr8 = cr8;
+    }
+
+    fn init(&mut self) -> Result<(), BackendError> {
+        Err(BackendError::NotHosted)
+    }
+
+    fn startup(&mut self, _page: u8) -> Result<(), BackendError> {
+        Err(BackendError::NotHosted)
     }
 }

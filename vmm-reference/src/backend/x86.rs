@@ -17,3 +17,5 @@ pub(crate) const EFER_LMA: u64 = 1 << 10;
 pub(crate) const RFLAGS_RESERVED: u64 = 1 << 1;
 /// MSR: local APIC on or off, its mode, and its page.
 pub(crate) const IA32_APIC_BASE: u32 = 0x1b;
+/// In its value: x2APIC mode.
+pub(crate) const APIC_BASE_X2APIC: u64 = 1 << 10;

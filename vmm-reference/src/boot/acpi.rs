@@ -102,6 +102,11 @@ impl Tables {
         ACPI_START
     }
 
+    /// Where all of them lie.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        ACPI_START..self.end
+    }
+
     /// Each table with its GPA; the RSDP is the last.
     pub fn parts(&self) -> &[(u64, Vec<u8>)] {
         &self.parts

@@ -142,7 +142,7 @@ fn zero_page(
     layout: RamLayout,
     rsdp: u64,
 ) -> Result<(), BootError> {
-    source.write_cmdline(memory, cmdline_max)?;
+    source.write_cmdline(memory, CMDLINE, cmdline_max)?;
     params.hdr.type_of_loader = LOADER_OTHER;
     params.hdr.cmd_line_ptr = below_4g(CMDLINE);
     let to = layout.low_end().min(initrd_max.saturating_add(1));
@@ -172,7 +172,7 @@ fn pvh(
     layout: RamLayout,
     rsdp: u64,
 ) -> Result<EntryPoint, BootError> {
-    source.write_cmdline(memory, CMDLINE_X86)?;
+    source.write_cmdline(memory, CMDLINE, CMDLINE_X86)?;
     let to = layout.low_end().min(INITRD_MAX + 1);
     let initrd = source.load_initrd(memory, kernel_end, to, InitrdPlace::High)?;
     let map: Vec<hvm_memmap_table_entry> = layout

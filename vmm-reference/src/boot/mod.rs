@@ -14,9 +14,11 @@
 //! |---|---|
 //! | 0x500 | GDT |
 //! | 0x1000 | page tables for long mode: the first GiB one to one |
-//! | 0x7000 | zero page, PVH start info or multiboot information |
+//! | 0x7000 | zero page or PVH start info |
 //! | 0x8000 | lists that these point to: memory map, modules |
 //! | 0x20000 | command line |
+//! | 0x8e000 | command line of a multiboot kernel, which may lie below itself |
+//! | 0x9e000 | multiboot information, and the lists that it points to |
 //! | 0xe0000 | ACPI tables |
 
 pub mod acpi;
@@ -42,7 +44,7 @@ pub use boot_image::BootImage;
 
 /// GPA of the GDT.
 pub const GDT: u64 = 0x500;
-/// GPA of what the kernel is handed: zero page, start info or information.
+/// GPA of what the kernel is handed: zero page or start info.
 pub const INFO: u64 = 0x7000;
 /// GPA of the lists that it points to.
 pub const LISTS: u64 = 0x8000;
@@ -307,7 +309,10 @@ pub fn load(
         Format::BzImage | Format::Elf => {
             linux::load(source, &mut kernel, format, memory, layout, tables.root())
         }
-        Format::Multiboot(header) => multiboot::load(source, &mut kernel, header, memory, layout),
+        Format::Multiboot(header) => {
+            let tables = tables.range();
+            multiboot::load(source, &mut kernel, header, memory, layout, tables)
+        }
     }?;
     if matches!(entry, EntryPoint::Bits64 { .. }) {
         crate::memory::write_page_tables(memory)?;
@@ -323,9 +328,9 @@ impl BootSource {
         }
     }
 
-    /// Writes the command line, NUL-terminated, of at most `max` bytes without
-    /// the NUL.
-    fn write_cmdline(&self, memory: &GuestMemory, max: usize) -> Result<(), BootError> {
+    /// Writes the command line to this address, NUL-terminated, of at most `max`
+    /// bytes without the NUL.
+    fn write_cmdline(&self, memory: &GuestMemory, at: u64, max: usize) -> Result<(), BootError> {
         let max = max.min(CMDLINE_MAX - 1);
         let line = self.cmdline.as_bytes();
         if line.len() > max {
@@ -334,8 +339,8 @@ impl BootSource {
                 max,
             });
         }
-        memory.write_slice(line, GuestAddress(CMDLINE))?;
-        let end = GuestAddress(CMDLINE + line.len() as u64);
+        memory.write_slice(line, GuestAddress(at))?;
+        let end = GuestAddress(at + line.len() as u64);
         Ok(memory.write_slice(&[0], end)?)
     }
 

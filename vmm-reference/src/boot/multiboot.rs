@@ -4,6 +4,11 @@
 //! [`plan`] reads the headers and decides; nothing of the guest is touched
 //! before all of them are known to be sound. Segments go from the file straight
 //! to guest memory, however large they are.
+//!
+//! A kernel may lie below 1 MiB too, beside what the VMM puts there. That is at the
+//! end of the RAM below 640 KiB, for programs of real mode begin low.
+
+use std::ops::Range;
 
 use std::io::{Seek as _, SeekFrom};
 
@@ -11,7 +16,7 @@ use vm_memory::{Bytes as _, GuestAddress};
 
 use super::elf::{self, ElfError, Segment};
 use super::format::word;
-use super::{BootError, BootSource, CMDLINE, EntryPoint, INFO, Image, InitrdPlace, LISTS};
+use super::{BootError, BootSource, CMDLINE_MAX, EntryPoint, GDT, GDT_BYTES, Image, InitrdPlace};
 use crate::memory::GuestMemory;
 use crate::memory::ram::{HIGH_RAM_START, LOW_RAM_END, RamLayout};
 
@@ -33,9 +38,14 @@ const INFO_MEMORY_MAP: u32 = 1 << 6;
 const INFO_LOADER_NAME: u32 = 1 << 9;
 /// Bytes of the information as of version 0.6.96.
 const INFO_BYTES: usize = 116;
-/// In the page of lists.
-const MODULE_LIST: u64 = LISTS + 0x800;
-const LOADER_NAME: u64 = LISTS + 0x900;
+/// GPA of the information, and in the same page of what it points to.
+const INFO: u64 = 0x9_e000;
+const MEMORY_MAP: u64 = INFO + 0x100;
+const MODULE_LIST: u64 = INFO + 0x800;
+const LOADER_NAME: u64 = INFO + 0x900;
+const INFO_END: u64 = INFO + 0x1000;
+/// GPA of the command line, before it.
+const CMDLINE: u64 = INFO - CMDLINE_MAX as u64;
 /// A memory map entry, without its own size.
 const MAP_ENTRY_BYTES: u32 = 20;
 
@@ -66,15 +76,29 @@ pub enum MultibootError {
     #[error("no segment to load")]
     NoSegment,
     /// A segment that lies where it can't.
-    #[error("a segment at {start:#x} to {end:#x}, and RAM for it is at {from:#x} to {to:#x}")]
+    #[error("a segment at {start:#x} to {end:#x}, and RAM for it ends at {ram_end:#x}")]
     Place {
         /// First address.
         start: u64,
         /// Address behind it.
         end: u64,
-        /// Where RAM for kernels begins.
+        /// Where RAM for kernels ends.
+        ram_end: u64,
+    },
+    /// A segment where the VMM puts something itself.
+    #[error(
+        "a segment at {start:#x} to {end:#x}, over the VMM's own {what} at {from:#x} to {to:#x}"
+    )]
+    Taken {
+        /// First address.
+        start: u64,
+        /// Address behind it.
+        end: u64,
+        /// What is there.
+        what: &'static str,
+        /// Its first address.
         from: u64,
-        /// Where it ends.
+        /// Address behind it.
         to: u64,
     },
     /// An entry point that is in no segment.
@@ -93,8 +117,12 @@ pub struct LoadPlan {
     pub end: u64,
 }
 
+/// What the VMM puts into guest memory itself: where, and what it is.
+pub type Taken = (Range<u64>, &'static str);
+
 /// Reads the multiboot header at `header` of a file of `file_bytes` that begins
-/// with `head` and decides where its parts go. RAM for it ends at `ram_end`.
+/// with `head` and decides where its parts go. RAM for it ends at `ram_end`, and these
+/// parts of it are `taken`.
 ///
 /// # Errors
 /// Whatever the file says, an error or a plan that fits.
@@ -103,6 +131,7 @@ pub fn plan(
     file_bytes: u64,
     header: usize,
     ram_end: u64,
+    taken: &[Taken],
 ) -> Result<LoadPlan, MultibootError> {
     let field = |i: usize| {
         header
@@ -130,12 +159,22 @@ pub fn plan(
         if end.is_none_or(|end| end > file_bytes) {
             return Err(MultibootError::Truncated("segments"));
         }
-        if segment.gpa < HIGH_RAM_START || segment.end() > ram_end {
+        let (start, end) = (segment.gpa, segment.end());
+        if end > ram_end {
             return Err(MultibootError::Place {
-                start: segment.gpa,
-                end: segment.end(),
-                from: HIGH_RAM_START,
-                to: ram_end,
+                start,
+                end,
+                ram_end,
+            });
+        }
+        let over = |(range, _): &&Taken| start < range.end && range.start < end;
+        if let Some((range, what)) = taken.iter().find(over) {
+            return Err(MultibootError::Taken {
+                start,
+                end,
+                what,
+                from: range.start,
+                to: range.end,
             });
         }
     }
@@ -197,9 +236,19 @@ pub(super) fn load(
     header: usize,
     memory: &GuestMemory,
     layout: RamLayout,
+    tables: Range<u64>,
 ) -> Result<EntryPoint, BootError> {
     let head = kernel.start(elf::HEADERS)?;
-    let plan = plan(&head, kernel.bytes, header, layout.low_end()).map_err(|e| source.kernel(e))?;
+    // With its NUL; one that is too long is refused below.
+    let cmdline_end = CMDLINE + (source.cmdline.len() + 1).min(CMDLINE_MAX) as u64;
+    let taken = [
+        (GDT..GDT + u64::from(GDT_BYTES), "GDT"),
+        (CMDLINE..cmdline_end, "command line"),
+        (INFO..INFO_END, "multiboot information"),
+        (tables, "ACPI tables"),
+    ];
+    let plan = plan(&head, kernel.bytes, header, layout.low_end(), &taken)
+        .map_err(|e| source.kernel(e))?;
     for segment in &plan.segments {
         let from = SeekFrom::Start(segment.offset);
         let sought = kernel.file.seek(from);
@@ -208,8 +257,9 @@ pub(super) fn load(
         // for another segment.
         kernel.read_to(memory, segment.gpa, segment.file_bytes)?;
     }
-    source.write_cmdline(memory, usize::MAX)?;
-    let module = source.load_initrd(memory, plan.end, layout.low_end(), InitrdPlace::Low)?;
+    source.write_cmdline(memory, CMDLINE, usize::MAX)?;
+    let behind = plan.end.max(HIGH_RAM_START);
+    let module = source.load_initrd(memory, behind, layout.low_end(), InitrdPlace::Low)?;
     write_info(memory, layout, module)?;
     Ok(EntryPoint::Bits32 {
         eip: plan.entry,
@@ -231,7 +281,7 @@ fn write_info(
         map.extend(range.len.to_le_bytes());
         map.extend(range.kind.e820().to_le_bytes());
     }
-    memory.write_slice(&map, GuestAddress(LISTS))?;
+    memory.write_slice(&map, GuestAddress(MEMORY_MAP))?;
     memory.write_slice(b"vmm-reference\0", GuestAddress(LOADER_NAME))?;
     if let Some((start, bytes)) = module {
         // Start, end, string, reserved. The string is empty: the map's end.
@@ -253,7 +303,7 @@ fn write_info(
         (20, u32::from(module.is_some())),
         (24, low(MODULE_LIST)),
         (44, low(map.len() as u64)),
-        (48, low(LISTS)),
+        (48, low(MEMORY_MAP)),
         (64, low(LOADER_NAME)),
     ];
     for (offset, value) in fields {

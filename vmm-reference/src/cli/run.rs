@@ -61,6 +61,11 @@ pub(super) struct RunArgs {
         value_name = "+NAME,-NAME"
     )]
     pv: Selection,
+    /// A device for test suites, as QEMU's pc-testdev: a byte to port 0x2000 + N sets
+    /// GSI N, what is written to ports 0xe0 to 0xe3 and to 64 KiB at 0xff000000 is read
+    /// back
+    #[arg(long)]
+    test_device: bool,
     /// Print counts of exits, halts, hypercalls and kicks at the end and at
     /// SIGUSR1, KVM's and this process's, on standard error
     #[arg(long)]
@@ -90,6 +95,7 @@ impl super::Subcommand for RunArgs {
             halt: self.halt,
             transport: self.transport.chosen(),
             x2apic: !self.no_x2apic,
+            test_device: self.test_device,
             pv: self.pv,
             stats: self.stats,
             control: self.control,

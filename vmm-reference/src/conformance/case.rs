@@ -31,7 +31,12 @@ pub struct CaseHost {
     pub halt_kick: HaltKick,
     /// What KVM reports; nothing for the hosted backend.
     pub features: KvmFeatures,
+    /// The guest has local APICs: always where KVM halts it.
+    pub apics: bool,
 }
+
+/// Why a case about interrupts is not possible.
+pub const NO_APICS: &str = "no local APICs here";
 
 impl CaseHost {
     /// KVM itself answers the guest's hypercalls.
@@ -80,8 +85,8 @@ pub enum Step {
     Set(u64, u64),
     /// Kicks this vCPU.
     Kick(usize),
-    /// Interrupts this vCPU; without an interrupt controller, announces an
-    /// interrupt to the one who put it to sleep.
+    /// Interrupts this vCPU; without local APICs, announces an interrupt to the one
+    /// who put it to sleep.
     Interrupt(usize),
     /// Pauses and resumes the VM until a word of the board is at least this.
     PauseUntil(u64, u64),

@@ -23,6 +23,8 @@ pub struct VerdictRow {
     pub door: Option<&'static str>,
     /// `pass`, `fail` or `not possible here`.
     pub verdict: &'static str,
+    /// It was run with interrupts in flight too.
+    pub interrupts_in_flight: bool,
     /// What was expected.
     pub expects: &'static str,
     /// How it failed, or why it is not possible.
@@ -48,6 +50,7 @@ pub fn rows(matrix: &Matrix) -> Vec<VerdictRow> {
             transport,
             door: transport,
             verdict,
+            interrupts_in_flight: entry.interrupts_in_flight,
             expects: entry.case.expects,
             reason,
         })
@@ -60,7 +63,7 @@ pub fn text(matrix: &Matrix) -> String {
     let mut out = String::new();
     let mut notes: Vec<String> = Vec::new();
     let mut fails = String::new();
-    let (mut pass, mut fail, mut not) = (0u32, 0u32, 0u32);
+    let (mut pass, mut in_flight, mut fail, mut not) = (0u32, 0u32, 0u32, 0u32);
     // Writing to a String does not fail; `let _` says that it was seen.
     for column in &matrix.columns {
         let _ = match &column.halt_kick {
@@ -96,7 +99,11 @@ pub fn text(matrix: &Matrix) -> String {
         let cell = match &entry.verdict {
             Verdict::Pass => {
                 pass += 1;
-                "pass".to_string()
+                in_flight += u32::from(entry.interrupts_in_flight);
+                match entry.interrupts_in_flight {
+                    true => "pass i".to_string(),
+                    false => "pass".to_string(),
+                }
             }
             Verdict::Fail(why) => {
                 fail += 1;
@@ -127,6 +134,9 @@ pub fn text(matrix: &Matrix) -> String {
         let _ = writeln!(out, "({}) not possible here: {note}", i + 1);
     }
     out.push_str(&fails);
-    let _ = writeln!(out, "{pass} pass, {fail} fail, {not} not possible here");
+    let _ = writeln!(
+        out,
+        "{pass} pass, {in_flight} of them with interrupts in flight too (i), {fail} fail, {not} not possible here"
+    );
     out
 }

@@ -7,11 +7,13 @@
 //! - [`mod@column`]: halt modes and transports, and which are possible here;
 //! - [`script_image`]: a case's guest; [`start`]: its vCPUs' registers;
 //! - [`trial_run`]: runs one case in one column, for a bounded time;
+//! - `in_flight`: a case once more, with interrupts in flight;
 //! - [`matrix`]: the verdicts, for a person and as JSON.
 
 pub mod case;
 pub mod cases;
 pub mod column;
+mod in_flight;
 pub mod matrix;
 pub mod script_image;
 pub mod start;
@@ -44,6 +46,8 @@ pub struct CaseVerdict {
     pub column: usize,
     /// Its outcome.
     pub verdict: Verdict,
+    /// It was run with interrupts in flight too.
+    pub interrupts_in_flight: bool,
 }
 
 /// All of it.
@@ -97,10 +101,10 @@ pub fn run(filter: &str) -> Result<Matrix, ConformanceError> {
     let mut entries = Vec::new();
     for case in cases {
         for (column, of) in columns.iter().enumerate() {
-            let verdict = match &of.halt_kick {
-                Err(why) => Verdict::NotPossible(why.clone()),
+            let (verdict, interrupts_in_flight) = match &of.halt_kick {
+                Err(why) => (Verdict::NotPossible(why.clone()), false),
                 Ok(halt_kick) => match trial_run::run(kvm, *halt_kick, of, case) {
-                    Ok(verdict) => verdict,
+                    Ok(trial) => (trial.verdict, trial.interrupts_in_flight),
                     Err(CaseError::Interrupted) => {
                         return Ok(Matrix {
                             columns,
@@ -108,13 +112,14 @@ pub fn run(filter: &str) -> Result<Matrix, ConformanceError> {
                             interrupted: true,
                         });
                     }
-                    Err(CaseError::Failed(why)) => Verdict::Fail(why),
+                    Err(CaseError::Failed(why)) => (Verdict::Fail(why), false),
                 },
             };
             entries.push(CaseVerdict {
                 case,
                 column,
                 verdict,
+                interrupts_in_flight,
             });
         }
     }

@@ -21,15 +21,17 @@ pub struct ScriptImage<'a> {
     /// How the guest issues hypercalls, one of
     /// [`issue`](crate::payload::layout::issue).
     issue: u64,
+    /// Its vCPUs have local APICs.
+    apics: bool,
     memory: Arc<GuestMemory>,
 }
 
 impl<'a> ScriptImage<'a> {
-    /// Loads `plan`.
+    /// Loads `plan`, for vCPUs with local APICs or without.
     ///
     /// # Errors
     /// The mapping was refused.
-    pub fn new(plan: &'a Plan, issue: u64) -> Result<Self, MemoryError> {
+    pub fn new(plan: &'a Plan, issue: u64, apics: bool) -> Result<Self, MemoryError> {
         let code = match plan.code {
             CodeKind::Kernel64 | CodeKind::User64 => script_code::script(),
             CodeKind::Kernel32 => script_code::call32(),
@@ -43,6 +45,7 @@ impl<'a> ScriptImage<'a> {
         Ok(Self {
             plan,
             issue,
+            apics,
             memory: Arc::new(memory),
         })
     }
@@ -59,7 +62,8 @@ impl GuestImage for ScriptImage<'_> {
     }
 
     fn set_registers(&self, vcpu: &KvmVcpu, index: u32) -> Result<(), BackendError> {
-        start::set(vcpu, index, self.plan.code, self.ops(index), self.issue)
+        let ops = self.ops(index);
+        start::set(vcpu, index, self.plan.code, ops, self.issue, self.apics)
     }
 
     fn program(&self, index: u32) -> Result<Box<dyn Program>, BackendError> {

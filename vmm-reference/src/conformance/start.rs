@@ -4,16 +4,16 @@ use kvm_bindings::kvm_dtable;
 
 use super::case::{CodeKind, UPPER};
 use crate::backend::kvm::KvmVcpu;
-use crate::backend::x86::{CR0_NE, CR0_PE};
+use crate::backend::x86::{APIC_BASE_X2APIC, CR0_NE, CR0_PE};
 use crate::backend::{BackendError, ioctl};
 use crate::memory::{self, GuestMemory, MemoryError, PAGE_TABLES};
 use crate::payload::image::{self, CODE, PARAM_PAGE, result_page};
-use crate::payload::script::{Op, VECTOR, script_code, script_page};
+use crate::payload::script::{Op, VECTORS, script_code, script_page};
 
 /// Null, 64-bit code at 0x08 and data at 0x10, as the vCPUs' selectors have it.
 const GDT: u64 = PARAM_PAGE;
 const GDT_ENTRIES: [u64; 3] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
-/// One gate at [`VECTOR`].
+/// A gate at each of [`VECTORS`].
 const IDT: u64 = PARAM_PAGE + 0x800;
 const IDT_ENTRY: u64 = 16;
 /// Present, 64-bit interrupt gate, code selector 0x08.
@@ -32,7 +32,9 @@ pub fn prepare(memory: &GuestMemory, code: CodeKind) -> Result<(), MemoryError> 
     let handler = CODE + script_code::interrupt_handler();
     // Offset 15:0, selector and type, offset 31:16; the upper half is zero.
     let low = (handler & 0xffff) | GATE | ((handler & 0xffff_0000) << 32);
-    memory::write_word(memory, IDT + IDT_ENTRY * u64::from(VECTOR), low)?;
+    for vector in VECTORS {
+        memory::write_word(memory, IDT + IDT_ENTRY * u64::from(vector), low)?;
+    }
     if code == CodeKind::User64 {
         // PML4, PDPT, PD: whatever is present.
         for at in (PAGE_TABLES..PAGE_TABLES + 0x3000).step_by(8) {
@@ -45,13 +47,15 @@ pub fn prepare(memory: &GuestMemory, code: CodeKind) -> Result<(), MemoryError> 
     Ok(())
 }
 
-/// The registers of one vCPU.
+/// The registers of one vCPU. With `apics` it has a local APIC, and that is in x2APIC
+/// mode.
 pub fn set(
     vcpu: &KvmVcpu,
     index: u32,
     code: CodeKind,
     ops: &[Op],
     issue: u64,
+    apics: bool,
 ) -> Result<(), BackendError> {
     image::set_registers(vcpu, index, script_page(index))?;
     let fd = vcpu.fd();
@@ -62,7 +66,10 @@ pub fn set(
         ..Default::default()
     };
     sregs.gdt = table(GDT, GDT_ENTRIES.len() as u64, 8);
-    sregs.idt = table(IDT, u64::from(VECTOR) + 1, IDT_ENTRY);
+    sregs.idt = table(IDT, u64::from(VECTORS.end), IDT_ENTRY);
+    if apics {
+        sregs.apic_base |= APIC_BASE_X2APIC;
+    }
     let mut regs = fd.get_regs().map_err(ioctl("KVM_GET_REGS"))?;
     match code {
         CodeKind::Kernel64 => {}

@@ -12,6 +12,7 @@ use vm_memory::{Bytes as _, GuestAddress};
 use super::Verdict;
 use super::case::{Case, CaseHost, Plan, Step, Trace};
 use super::column::Column;
+use super::in_flight::{self, Interrupts};
 use super::script_image::ScriptImage;
 use crate::halt_mode::HaltMode;
 use crate::host::KvmHost;
@@ -21,7 +22,7 @@ use crate::payload::layout::issue;
 use crate::payload::script::{self, BOARD, Op, VECTOR, record, result, script_page};
 use crate::transport::{HaltKick, Instruction, Transport};
 use crate::vcpu::Ended;
-use crate::vm::{RunningVm, Vm, VmParts, VmSpec, Waited};
+use crate::vm::{Platform, RunningVm, Vm, VmParts, VmSpec, Waited};
 
 /// How long a case may take. The longest one takes a few hundred milliseconds
 /// on a host that emulates; what has not ended by then hangs.
@@ -49,7 +50,28 @@ fn failed(what: impl Display) -> CaseError {
     CaseError::Failed(what.to_string())
 }
 
-/// Runs `case` in a column of this host, which is possible here.
+/// What happens beside a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// Nothing. The guest has local APICs where its vCPUs halt in KVM.
+    Nothing,
+    /// Nothing; it has local APICs.
+    Apics,
+    /// Interrupts without end for all of its vCPUs.
+    Interrupts,
+}
+
+/// What a case came to in a column.
+#[derive(Debug)]
+pub struct Trial {
+    /// The first failure, or the verdict on all of its runs.
+    pub verdict: Verdict,
+    /// One of them was with interrupts in flight.
+    pub interrupts_in_flight: bool,
+}
+
+/// Runs `case` in a column of this host, which is possible here: alone, and with
+/// interrupts in flight.
 ///
 /// # Errors
 /// A signal ended it, or its VM could not be had.
@@ -58,21 +80,51 @@ pub fn run(
     halt_kick: HaltKick,
     column: &Column,
     case: &Case,
-) -> Result<Verdict, CaseError> {
+) -> Result<Trial, CaseError> {
     let host = host.filter(|_| halt_kick.transport != Transport::Hosted);
-    let case_host = CaseHost {
-        halt_kick,
-        features: host.map_or(KvmFeatures::empty(), |host| host.features),
+    let plan = |apics| {
+        (case.plan)(&CaseHost {
+            halt_kick,
+            features: host.map_or(KvmFeatures::empty(), |host| host.features),
+            apics,
+        })
     };
-    let plan = match (case.plan)(&case_host) {
-        Ok(plan) => plan,
-        Err(why) => return Ok(Verdict::NotPossible(why.to_string())),
+    let run = |plan: &Plan, beside| {
+        let outcome = run_plan(host, halt_kick, column.instruction, plan, beside, LIMIT)?;
+        Ok::<_, CaseError>(outcome.err().map(Verdict::Fail))
     };
-    let outcome = run_plan(host, halt_kick, column.instruction, &plan, LIMIT)?;
-    Ok(match outcome {
-        Ok(()) => Verdict::Pass,
-        Err(why) => Verdict::Fail(why),
-    })
+    let mut trial = Trial {
+        verdict: Verdict::Pass,
+        interrupts_in_flight: false,
+    };
+    let alone = plan(halt_kick.halt == HaltMode::Kernel);
+    if let Ok(alone) = &alone
+        && let Some(fail) = run(alone, Beside::Nothing)?
+    {
+        trial.verdict = fail;
+        return Ok(trial);
+    }
+    let (beside, plan) = match (plan(true), alone) {
+        (Ok(with_apics), alone) => match in_flight::plan(&with_apics) {
+            Some(plan) => (Beside::Interrupts, plan),
+            None if alone.is_err() => (Beside::Apics, with_apics),
+            None => return Ok(trial),
+        },
+        (Err(_), Ok(_)) => return Ok(trial),
+        (Err(_), Err(why)) => {
+            trial.verdict = Verdict::NotPossible(why.to_string());
+            return Ok(trial);
+        }
+    };
+    trial.interrupts_in_flight = beside == Beside::Interrupts;
+    trial.verdict = match run(&plan, beside)? {
+        None => Verdict::Pass,
+        Some(Verdict::Fail(why)) if trial.interrupts_in_flight => {
+            Verdict::Fail(format!("with interrupts in flight: {why}"))
+        }
+        Some(fail) => fail,
+    };
+    Ok(trial)
 }
 
 /// Runs a plan, and says how it was not as expected.
@@ -81,21 +133,28 @@ pub(super) fn run_plan(
     halt_kick: HaltKick,
     instruction: Instruction,
     plan: &Plan,
+    beside: Beside,
     limit: Duration,
 ) -> Result<Result<(), String>, CaseError> {
-    let mut run = TrialRun::start(host, halt_kick, instruction, plan, limit)?;
+    let mut run = TrialRun::start(host, halt_kick, instruction, plan, beside, limit)?;
+    let interrupts = match beside {
+        Beside::Interrupts => Some(Interrupts::start(&run.parts).map_err(failed)?),
+        Beside::Nothing | Beside::Apics => None,
+    };
     let outcome = run.drive(plan);
     // Whatever the outcome, no thread stays behind.
+    let interrupted = interrupts.map_or(Ok(()), Interrupts::stop);
     let memory = Arc::clone(&run.parts.memory);
     let ends = run.vm.stop().map_err(failed)?;
     outcome?;
+    interrupted.map_err(failed)?;
     Ok(check(plan, &memory, &ends, limit))
 }
 
 /// A case's VM, running.
 struct TrialRun {
     vm: RunningVm,
-    parts: VmParts,
+    parts: Arc<VmParts>,
     /// KVM halts its vCPUs.
     halts_in_kvm: bool,
     deadline: Instant,
@@ -107,8 +166,10 @@ impl TrialRun {
         halt_kick: HaltKick,
         instruction: Instruction,
         plan: &Plan,
+        beside: Beside,
         limit: Duration,
     ) -> Result<Self, CaseError> {
+        let apics = beside != Beside::Nothing;
         let vcpus = u32::try_from(plan.vcpus.len()).map_err(failed)?;
         let spec = VmSpec {
             pv: Selection {
@@ -117,17 +178,21 @@ impl TrialRun {
             },
             enforce_features: !plan.lenient,
             map_gpa_range: plan.map_gpa_range,
+            platform: match apics {
+                true => Platform::BareApics,
+                false => Platform::Bare,
+            },
             ..VmSpec::bare(vcpus, halt_kick)
         };
         let issue = issue::by(halt_kick.transport, instruction);
-        let image = ScriptImage::new(plan, issue).map_err(failed)?;
+        let image = ScriptImage::new(plan, issue, apics || spec.kvm_irqchip()).map_err(failed)?;
         let vm = Vm::build(&spec, host, &image).map_err(failed)?;
         let (vm, parts) = vm.start().map_err(failed)?;
         Ok(Self {
             deadline: vm.started() + limit,
             halts_in_kvm: halt_kick.halt == HaltMode::Kernel,
             vm,
-            parts,
+            parts: Arc::new(parts),
         })
     }
 
@@ -152,8 +217,8 @@ impl TrialRun {
                 }
                 Step::Kick(vcpu) => drop(self.parts.kicks.kick(apic_id(vcpu))),
                 Step::Interrupt(vcpu) => {
-                    let kicks = &self.parts.kicks;
-                    kicks.interrupt(apic_id(vcpu), VECTOR).map_err(failed)?;
+                    let parts = &self.parts;
+                    parts.interrupt(apic_id(vcpu), VECTOR).map_err(failed)?;
                 }
                 Step::PauseUntil(word, value) => {
                     let mut go_on = true;

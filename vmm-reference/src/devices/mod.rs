@@ -7,11 +7,13 @@ pub mod i8042;
 pub mod output;
 pub mod pm;
 pub mod serial;
+pub mod test_device;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pm::PowerManagement;
 use serial::Com1;
+use test_device::TestDevice;
 
 /// Writing value `v` here ends the VM with status `(v << 1) | 1`, as QEMU's
 /// isa-debug-exit does.
@@ -39,6 +41,7 @@ struct Pc {
 #[derive(Debug, Default)]
 pub struct Bus {
     pc: Option<Pc>,
+    test_device: Option<TestDevice>,
     unclaimed: AtomicU64,
 }
 
@@ -51,8 +54,15 @@ impl Bus {
                 com1,
                 pm: PowerManagement::new(),
             }),
-            unclaimed: AtomicU64::new(0),
+            ..Self::default()
         }
+    }
+
+    /// With a test device, if there is to be one.
+    #[must_use]
+    pub fn with_test_device(mut self, device: Option<TestDevice>) -> Self {
+        self.test_device = device;
+        self
     }
 
     /// `out` of `data` to `port`.
@@ -72,7 +82,10 @@ impl Bus {
             Some(_) if matches!(port, i8042::DATA | i8042::COMMAND) => {
                 return i8042::write(port, value).then_some(BusEvent::Reset);
             }
-            _ => self.unclaimed(),
+            _ => match &self.test_device {
+                Some(device) if device.pio_write(port, data) => {}
+                _ => self.unclaimed(),
+            },
         }
         None
     }
@@ -84,7 +97,10 @@ impl Bus {
             Some(pc) if Com1::claims(port) => pc.com1.read(port),
             Some(_) if matches!(port, i8042::DATA | i8042::COMMAND) => i8042::read(),
             Some(pc) if PowerManagement::claims(port) => return pc.pm.read(port, data),
-            _ => return self.unclaimed(),
+            _ => match &self.test_device {
+                Some(device) if device.pio_read(port, data) => return,
+                _ => return self.unclaimed(),
+            },
         };
         if let Some(to) = data.first_mut() {
             *to = byte;
@@ -92,14 +108,22 @@ impl Bus {
     }
 
     /// A store outside guest memory.
-    pub fn mmio_write(&self, _gpa: u64, _data: &[u8]) {
-        self.unclaimed();
+    pub fn mmio_write(&self, gpa: u64, data: &[u8]) {
+        match &self.test_device {
+            Some(device) if device.mmio_write(gpa, data) => {}
+            _ => self.unclaimed(),
+        }
     }
 
     /// A load outside guest memory.
-    pub fn mmio_read(&self, _gpa: u64, data: &mut [u8]) {
-        self.unclaimed();
-        data.fill(0xff);
+    pub fn mmio_read(&self, gpa: u64, data: &mut [u8]) {
+        match &self.test_device {
+            Some(device) if device.mmio_read(gpa, data) => {}
+            _ => {
+                self.unclaimed();
+                data.fill(0xff);
+            }
+        }
     }
 
     fn unclaimed(&self) {

@@ -75,6 +75,13 @@ impl VcpuApic {
         self
     }
 
+    /// On from the start, and its vCPU runs without a SIPI.
+    #[must_use]
+    pub fn started(mut self) -> Self {
+        self.lapic.start();
+        self
+    }
+
     /// First of all after an exit, before anything looks at priorities: the guest
     /// may have ended the interrupt in service.
     fn settle(&mut self) {
@@ -202,7 +209,9 @@ impl VcpuApic {
 
     fn carry_out(&self, effect: Option<Effect>) {
         match effect {
-            Some(Effect::Send(message)) => self.controllers.send(&message, Some(self.lapic.id())),
+            Some(Effect::Send(message)) => {
+                self.controllers.send(&message, Some(self.lapic.id()));
+            }
             Some(Effect::Eoi(vector)) => self.controllers.eoi(vector),
             None => {}
         }

@@ -5,7 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hypercall_abi::Ipi;
 use pv_lock_host::{ApicId, KickOutcome};
 
-use crate::irqchip::userspace::{ApicBus, DuplicateId, Features, IoApic, Lapic, Message, Signal};
+use crate::irqchip::userspace::{
+    ApicBus, Delivery, Destination, DuplicateId, Features, IoApic, Lapic, Message, Signal,
+};
 use crate::kicks::Kicks;
 use crate::threads::VcpuThreads;
 
@@ -46,13 +48,26 @@ impl Controllers {
     }
 
     /// Sends a message, by the local APIC with this ID if it is from one, and
-    /// tells those whom it is for.
-    pub(super) fn send(&self, message: &Message, from: Option<u32>) {
+    /// tells those whom it is for. How many were addressed.
+    pub(super) fn send(&self, message: &Message, from: Option<u32>) -> usize {
         let mut signals = Vec::new();
-        self.bus.send(message, from, &mut signals);
+        let sent = self.bus.send(message, from, &mut signals);
         for signal in signals {
             self.tell(signal, from);
         }
+        sent
+    }
+
+    /// Interrupts the vCPU with this APIC ID, as a device's MSI would. Whether there
+    /// is one.
+    pub fn interrupt(&self, id: ApicId, vector: u8) -> bool {
+        let message = Message {
+            destination: Destination::Physical(id.0),
+            delivery: Delivery::Fixed,
+            vector,
+            level: false,
+        };
+        self.send(&message, None) > 0
     }
 
     /// Sends a `KVM_HC_SEND_IPI` of the vCPU with this APIC ID; its result.
@@ -93,6 +108,8 @@ impl Controllers {
     /// The end of a level-triggered interrupt.
     pub(super) fn eoi(&self, vector: u8) {
         let again = self.ioapic().eoi(vector);
-        again.iter().for_each(|message| self.send(message, None));
+        for message in &again {
+            self.send(message, None);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::controllers::Controllers;
 use crate::devices::serial::InterruptLine;
+use crate::devices::test_device::GsiLines;
 
 /// A pin of the I/O APIC. Each interrupt is one edge.
 #[derive(Clone, Debug)]
@@ -17,6 +18,13 @@ impl IoApicLine {
     /// To this pin.
     pub fn new(controllers: Arc<Controllers>, pin: usize) -> Self {
         Self { controllers, pin }
+    }
+}
+
+/// All pins, by number.
+impl GsiLines for Controllers {
+    fn set(&self, gsi: u32, asserted: bool) {
+        self.set_line(gsi as usize, asserted);
     }
 }
 

@@ -1,9 +1,12 @@
 //! The interrupt controllers in KVM.
 
+use std::sync::Arc;
+
 use kvm_bindings::{KVM_CAP_ENFORCE_PV_FEATURE_CPUID, kvm_enable_cap, kvm_lapic_state};
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use crate::backend::{BackendError, ioctl};
+use crate::devices::test_device::GsiLines;
 
 /// Spurious interrupt vector register, an offset into the local APIC's page.
 const SPIV: usize = 0xf0;
@@ -16,6 +19,24 @@ pub const MAX_APIC_ID: u32 = 254;
 /// Makes the VM's interrupt controllers; before its first vCPU.
 pub fn create(vm: &VmFd) -> Result<(), BackendError> {
     vm.create_irq_chip().map_err(ioctl("KVM_CREATE_IRQCHIP"))
+}
+
+/// The pins of KVM's interrupt controllers.
+#[derive(Debug)]
+pub struct KernelLines(Arc<VmFd>);
+
+impl KernelLines {
+    /// Of this VM, which has them.
+    pub fn new(vm: Arc<VmFd>) -> Self {
+        Self(vm)
+    }
+}
+
+impl GsiLines for KernelLines {
+    fn set(&self, gsi: u32, asserted: bool) {
+        // KVM_IRQ_LINE fails only for a VM without interrupt controllers.
+        let _ = self.0.set_irq_line(gsi, asserted);
+    }
 }
 
 /// Turns the vCPU's local APIC on, as a BIOS does. Before that, or another

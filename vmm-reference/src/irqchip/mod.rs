@@ -8,4 +8,5 @@ pub mod kernel;
 mod kick;
 pub mod userspace;
 
+pub use kernel::KernelLines;
 pub use kick::KernelSignals;

@@ -89,6 +89,8 @@ pub struct RunConfig {
     pub x2apic: bool,
     /// Paravirtual features by name, on and off.
     pub pv: Selection,
+    /// The guest has a test device.
+    pub test_device: bool,
     /// Print KVM's statistics at the end.
     pub stats: bool,
     /// Path of the control socket, if there is to be one.

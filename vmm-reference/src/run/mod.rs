@@ -131,6 +131,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
         map_gpa_range: false,
         platform: Platform::Pc(output.clone()),
         x2apic: config.x2apic,
+        test_device: config.test_device,
         trace: trace.as_ref().map(|trace| trace.collector().vm("run")),
     };
     let effects = spec.effects_of_pv(Some(&host))?;

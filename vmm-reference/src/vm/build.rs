@@ -18,11 +18,12 @@ use super::vm_error::system;
 use super::{VmError, pc};
 use crate::backend::hosted::HostedVcpu;
 use crate::backend::kvm::KvmVcpu;
-use crate::backend::{GuestImage, VcpuBackend};
+use crate::backend::{BackendError, GuestImage, VcpuBackend};
 use crate::cpuid::{self, ApicFeatures};
 use crate::devices::Bus;
 use crate::devices::output::Output;
 use crate::devices::serial::{COM1_GSI, Com1, InterruptLine};
+use crate::devices::test_device::{GsiLines, TestDevice};
 use crate::halt_mode::HaltMode;
 use crate::host::KvmHost;
 use crate::hypercall::Calls;
@@ -66,6 +67,8 @@ pub struct VmParts {
     pub bus: Arc<Bus>,
     /// Its serial port, if it is a PC.
     pub com1: Option<Com1>,
+    /// Its interrupt controllers, if they are this process's.
+    controllers: Option<Arc<Controllers>>,
     /// KVM's statistics of its vCPUs. None without KVM.
     pub stats: Option<VcpuStats>,
     /// What this process counts of its vCPUs.
@@ -78,6 +81,19 @@ pub struct VmParts {
 }
 
 impl VmParts {
+    /// Interrupts one vCPU with this vector, as a device's MSI would. Where there are
+    /// no interrupt controllers its halt ends as for an interrupt. Whether there is
+    /// such a vCPU.
+    ///
+    /// # Errors
+    /// KVM_SIGNAL_MSI failed.
+    pub fn interrupt(&self, id: ApicId, vector: u8) -> Result<bool, BackendError> {
+        match &self.controllers {
+            Some(controllers) => Ok(controllers.interrupt(id, vector)),
+            None => self.kicks.interrupt(id, vector),
+        }
+    }
+
     /// The threads of its vCPUs, by index, once it was started: those that have
     /// begun within a while.
     pub fn threads(&self) -> Vec<Pid> {
@@ -102,6 +118,7 @@ struct Backends<B> {
     vcpus: Vec<B>,
     signals: Option<KernelSignals>,
     com1: Option<Com1>,
+    lines: Option<Arc<dyn GsiLines>>,
     stats: Option<VcpuStats>,
     counts: Vec<Arc<VcpuCounts>>,
     clock_hz: u64,
@@ -195,7 +212,9 @@ fn on_kvm(
     let mut stats = VcpuStats::default();
     for index in 0..spec.vcpus {
         let cpuid = match &spec.platform {
-            Platform::Bare => cpuid::for_vcpu(&host.cpuid, negotiated, index, apic)?,
+            Platform::Bare | Platform::BareApics => {
+                cpuid::for_vcpu(&host.cpuid, negotiated, index, apic)?
+            }
             Platform::Pc(_) => {
                 cpuid::for_smp_vcpu(&host.cpuid, negotiated, index, spec.vcpus, apic)?
             }
@@ -220,6 +239,7 @@ fn on_kvm(
     Ok(Backends {
         signals: vm.signals()?,
         com1,
+        lines: vm.lines(),
         stats: Some(stats),
         counts: vcpus.iter().map(|vcpu| Arc::clone(vcpu.counts())).collect(),
         clock_hz: vcpus.first().and_then(KvmVcpu::tsc_hz).unwrap_or(NANOS),
@@ -238,8 +258,9 @@ fn hosted(spec: &VmSpec, guest: &dyn GuestImage) -> Result<Backends<HostedVcpu>,
         vcpus: programs.collect::<Result<_, _>>()?,
         signals: None,
         com1: None,
+        lines: None,
         stats: None,
-        counts: Vec::new(),
+        counts: (0..spec.vcpus).map(|_| Arc::default()).collect(),
         clock_hz: NANOS,
         physical_address_bits: 0,
     })
@@ -267,13 +288,16 @@ fn assemble<B: VcpuBackend>(
         .map_err(VmError::Scheduler)?;
     let scheduler = Arc::new(scheduler);
     let kicks = Kicks::new(scheduler.kicker(), backends.signals);
-    let mut com1 = backends.com1;
+    let (mut com1, mut lines) = (backends.com1, backends.lines);
     let mut controllers = None;
-    if let (Platform::Pc(output), true) = (&spec.platform, spec.own_irqchip()) {
+    if spec.own_irqchip() {
         let shared = Controllers::new(&apic_ids, kicks.clone(), threads.clone());
         let shared = Arc::new(shared.map_err(VmError::ApicIds)?);
-        let line = IoApicLine::new(Arc::clone(&shared), COM1_GSI as usize);
-        com1 = Some(serial_port(output, Arc::new(line))?);
+        if let Platform::Pc(output) = &spec.platform {
+            let line = IoApicLine::new(Arc::clone(&shared), COM1_GSI as usize);
+            com1 = Some(serial_port(output, Arc::new(line))?);
+        }
+        lines = Some(Arc::clone(&shared) as Arc<dyn GsiLines>);
         controllers = Some(shared);
     }
     let features = Features {
@@ -287,7 +311,9 @@ fn assemble<B: VcpuBackend>(
         true => Enforcement::Enforced(negotiated.features),
         false => Enforcement::NotEnforced,
     };
-    let bus = Arc::new(com1.clone().map_or_else(Bus::default, Bus::pc));
+    let bus = com1.clone().map_or_else(Bus::default, Bus::pc);
+    let lines = lines.filter(|_| spec.test_device);
+    let bus = Arc::new(bus.with_test_device(lines.map(TestDevice::new)));
     let mut counts = backends.counts.iter();
     let vcpu = |(backend, parker): (B, VcpuParker)| {
         let (calls, bus) = (calls.clone(), Arc::clone(&bus));
@@ -296,6 +322,10 @@ fn assemble<B: VcpuBackend>(
             .zip(counts.next().cloned())
             .and_then(|(shared, counts)| {
                 VcpuApic::new(Arc::clone(shared), parker.apic_id(), features, counts)
+            })
+            .map(|apic| match spec.platform {
+                Platform::BareApics => apic.started(),
+                Platform::Bare | Platform::Pc(_) => apic,
             })
             .map(
                 |apic| match negotiated.features.contains(KvmFeatures::PV_EOI) {
@@ -325,6 +355,7 @@ fn assemble<B: VcpuBackend>(
             apic_ids,
             bus,
             com1,
+            controllers,
             stats: backends.stats,
             vmm_stats: VmmStats::new(backends.counts, Arc::clone(&scheduler)),
             gauges,

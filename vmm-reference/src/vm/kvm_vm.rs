@@ -9,7 +9,8 @@ use super::VmError;
 use super::spec::VmSpec;
 use crate::backend::kvm::{KvmVcpu, map_memory};
 use crate::backend::{BackendError, exit_on_apic_msrs, ioctl, xen};
-use crate::irqchip::{KernelSignals, kernel};
+use crate::devices::test_device::GsiLines;
+use crate::irqchip::{KernelLines, KernelSignals, kernel};
 use crate::memory::GuestMemory;
 use crate::transport::Transport;
 
@@ -82,6 +83,12 @@ impl<'a> KvmVm<'a> {
         }
         vcpu.set_cpuid(cpuid)?;
         Ok(vcpu)
+    }
+
+    /// The pins of its interrupt controllers, if they are KVM's.
+    pub(super) fn lines(&self) -> Option<Arc<dyn GsiLines>> {
+        let lines = self.spec.kvm_irqchip().then(|| Arc::clone(&self.fd));
+        lines.map(|fd| Arc::new(KernelLines::new(fd)) as Arc<dyn GsiLines>)
     }
 
     /// Kicks and interrupts for its vCPUs, if they halt in KVM.

@@ -16,6 +16,10 @@ pub enum Platform {
     /// Nothing but the exit port: for the embedded guests, which run with
     /// interrupts off and do not look at their processors.
     Bare,
+    /// The same with local APICs, for embedded guests that take interrupts. They are
+    /// on and, where they are this process's, in x2APIC mode from the start, and no
+    /// vCPU waits for a SIPI.
+    BareApics,
     /// A PC without disks, whose COM1 writes to this output.
     Pc(Output),
 }
@@ -26,7 +30,8 @@ pub struct VmSpec {
     /// vCPUs; their APIC IDs are their indexes.
     pub vcpus: u32,
     /// How they halt and are kicked. With it, whether KVM has interrupt
-    /// controllers for them: it does exactly if it halts them.
+    /// controllers for them: it does exactly if it halts them, whatever `platform`
+    /// says.
     pub halt_kick: HaltKick,
     /// The scheduler's policies, where vCPUs halt in this process.
     pub policy: Policy,
@@ -42,6 +47,9 @@ pub struct VmSpec {
     /// The guest may switch its local APIC to x2APIC mode, where that is this
     /// process's.
     pub x2apic: bool,
+    /// There is a test device, for other people's test suites; where there are
+    /// interrupt controllers.
+    pub test_device: bool,
     /// What its vCPUs do is recorded.
     pub trace: Option<VmTrace>,
 }
@@ -59,18 +67,19 @@ impl VmSpec {
             map_gpa_range: false,
             platform: Platform::Bare,
             x2apic: true,
+            test_device: false,
             trace: None,
         }
     }
 
     /// KVM's interrupt controllers are there.
-    pub(super) fn kvm_irqchip(&self) -> bool {
+    pub fn kvm_irqchip(&self) -> bool {
         self.halt_kick.halt == HaltMode::Kernel
     }
 
-    /// This process's interrupt controllers are there: a PC has some.
+    /// This process's interrupt controllers are there.
     pub(super) fn own_irqchip(&self) -> bool {
-        !self.kvm_irqchip() && matches!(self.platform, Platform::Pc(_))
+        !self.kvm_irqchip() && !matches!(self.platform, Platform::Bare)
     }
 
     fn support(&self) -> VmmSupport {

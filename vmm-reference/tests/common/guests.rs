@@ -318,10 +318,15 @@ guest!(
 
 /// A flat multiboot image of `code`.
 pub(crate) fn flat(code: &[u8]) -> Vec<u8> {
-    let entry = LOAD + HEADER;
+    flat_at(LOAD, code)
+}
+
+/// The same for this address, for code that does not care.
+pub(crate) fn flat_at(load: u32, code: &[u8]) -> Vec<u8> {
+    let entry = load + HEADER;
     // Page-aligned modules, memory information, addresses.
     let mut image = header(1 << 16 | 3);
-    for address in [LOAD, LOAD, 0, 0, entry] {
+    for address in [load, load, 0, 0, entry] {
         image.extend(address.to_le_bytes());
     }
     assert_eq!(image.len(), HEADER as usize);
@@ -342,12 +347,23 @@ fn header(flags: u32) -> Vec<u8> {
 /// A 32-bit ELF file of `code` with a multiboot header, linked at 0xc0100000
 /// and loaded at 0x100000, as kernels are.
 pub(crate) fn elf(code: &[u8]) -> Vec<u8> {
-    const VIRTUAL: u32 = 0xc000_0000;
+    elf_of(code, 0xc000_0000, false)
+}
+
+/// A 32-bit ELF file as `ld -Ttext 0x100000` makes it: its headers are part of the
+/// segment, and lie in memory before the code, below 1 MiB.
+pub(crate) fn elf_with_headers(code: &[u8]) -> Vec<u8> {
+    elf_of(code, 0, true)
+}
+
+/// Linked this far above where it lies; with its headers in its segment or not.
+fn elf_of(code: &[u8], virtual_offset: u32, headers: bool) -> Vec<u8> {
     let header = header(3);
-    let offset = 0x100u32;
+    let offset = if headers { 0x1000 } else { 0x100u32 };
     let header_bytes = u32::try_from(header.len()).unwrap();
     let size = header_bytes + u32::try_from(code.len()).unwrap();
-    let entry = VIRTUAL + LOAD + header_bytes;
+    let entry = virtual_offset + LOAD + header_bytes;
+    let before = if headers { offset } else { 0 };
     let mut image = b"\x7fELF\x01\x01\x01".to_vec();
     image.resize(16, 0);
     // Executable, 80386, version 1.
@@ -363,11 +379,11 @@ pub(crate) fn elf(code: &[u8]) -> Vec<u8> {
     // One program header: PT_LOAD, with room for a .bss.
     for word in [
         1,
-        offset,
-        VIRTUAL + LOAD,
-        LOAD,
-        size,
-        size + 0x1000,
+        offset - before,
+        virtual_offset + LOAD - before,
+        LOAD - before,
+        size + before,
+        size + before + 0x1000,
         7,
         0x1000,
     ] {
@@ -398,5 +414,27 @@ pub(crate) fn vmlinux() -> Vec<u8> {
         image.extend(half.to_le_bytes());
     }
     assert_eq!(image.len(), 64);
+    image
+}
+
+/// A 64-bit ELF file of `code`, a vmlinux that does not use what it is handed.
+pub(crate) fn elf64(code: &[u8]) -> Vec<u8> {
+    const OFFSET: usize = 0x1000;
+    let mut image = vmlinux();
+    // The number of program headers, at 56, and two fields behind it.
+    image.truncate(56);
+    for half in [1u16, 0, 0, 0] {
+        image.extend(half.to_le_bytes());
+    }
+    // PT_LOAD, executable.
+    for word in [1u32, 7] {
+        image.extend(word.to_le_bytes());
+    }
+    let (at, size) = (u64::from(LOAD), code.len() as u64);
+    for double in [OFFSET as u64, at, at, size, size, 0x1000] {
+        image.extend(double.to_le_bytes());
+    }
+    image.resize(OFFSET, 0);
+    image.extend(code);
     image
 }

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::conformance::case::{CaseHost, Plan};
-use crate::conformance::trial_run::run_plan;
+use crate::conformance::in_flight;
+use crate::conformance::trial_run::{Beside, run_plan};
 use crate::halt_mode::HaltMode;
 use crate::payload::script::{MAX_OPS, MAX_VCPUS, WORDS, result};
 use crate::transport::{HaltKick, Instruction, Transport};
@@ -18,9 +19,16 @@ fn hosts() -> impl Iterator<Item = CaseHost> {
         (HaltMode::Kernel, Transport::Port),
     ]
     .into_iter()
-    .map(|(halt, transport)| CaseHost {
-        halt_kick: HaltKick { halt, transport },
-        features: KvmFeatures::all(),
+    .flat_map(|(halt, transport)| {
+        let apics = match halt {
+            HaltMode::Userspace => [false, true].as_slice(),
+            HaltMode::Kernel => &[true],
+        };
+        apics.iter().map(move |&apics| CaseHost {
+            halt_kick: HaltKick { halt, transport },
+            features: KvmFeatures::all(),
+            apics,
+        })
     })
 }
 
@@ -42,6 +50,9 @@ fn plans_fit_the_guest() {
                 continue;
             };
             possible += 1;
+            let in_flight = in_flight::plan(&plan);
+            let lists = in_flight.iter().flat_map(|plan| &plan.vcpus);
+            assert!(lists.into_iter().all(|ops| ops.len() < MAX_OPS));
             assert!((1..=MAX_VCPUS).contains(&plan.vcpus.len()), "{}", case.name);
             for ops in &plan.vcpus {
                 assert!(ops.len() < MAX_OPS, "{}", case.name);
@@ -50,7 +61,7 @@ fn plans_fit_the_guest() {
                         Op::Call { slot, .. } => (0, slot),
                         Op::Load(word, slot) => (word, slot),
                         Op::Set(word, _) | Op::Wait(word, _) | Op::HaltUntil(word, _) => (word, 0),
-                        Op::Halt | Op::HaltInterrupts(_) | Op::Loop(_) => (0, 0),
+                        Op::Halt | Op::HaltInterrupts(_) | Op::InterruptsOn | Op::Loop(_) => (0, 0),
                     };
                     assert!(
                         word < WORDS && slot < result::COUNT,
@@ -77,7 +88,8 @@ fn a_lost_kick_and_a_wrong_answer_fail() {
     };
     // It needs no instruction.
     let any = Instruction::Vmcall;
-    let run = |plan: &Plan, limit| run_plan(None, hosted, any, plan, limit).unwrap();
+    let run =
+        |plan: &Plan, limit| run_plan(None, hosted, any, plan, Beside::Nothing, limit).unwrap();
     let long = Duration::from_secs(60);
     let good = super::latch::halt_then(kick(1, 0));
     assert_eq!(run(&good, long), Ok(()));

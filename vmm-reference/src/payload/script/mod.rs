@@ -25,8 +25,13 @@ pub const WORDS: u64 = 16;
 pub const MAX_VCPUS: usize = 8;
 /// Operations of a list, its end included.
 pub const MAX_OPS: usize = (0x1000 / record::SIZE) as usize;
-/// The vector whose handler counts ([`result::INTERRUPTS`]).
+/// The vector of a case's own interrupts.
 pub const VECTOR: u8 = 0x40;
+/// All vectors with a handler. It counts ([`result::INTERRUPTS`]) and ends the
+/// interrupt at the local APIC, which is in x2APIC mode.
+pub const VECTORS: core::ops::Range<u8> = VECTOR..0x60;
+/// The EOI register of a local APIC in x2APIC mode, an MSR.
+const EOI: u32 = 0x80b;
 
 /// A record: what an operation is in memory.
 pub mod record {
@@ -73,6 +78,8 @@ pub mod op {
     /// One more round from the operation at offset B on, as long as there are
     /// fewer than A.
     pub const LOOP: u64 = 8;
+    /// STI.
+    pub const INTERRUPTS_ON: u64 = 9;
 }
 
 /// The result page of a vCPU.
@@ -107,6 +114,8 @@ pub enum Op {
     Halt,
     /// HLT with interrupts on, until the handler has run this often.
     HaltInterrupts(u64),
+    /// Interrupts are on from here on.
+    InterruptsOn,
     /// A word of the board gets a value, plus the round.
     Set(u64, u64),
     /// Spins until a word is at least a value, plus the round.
@@ -138,6 +147,7 @@ impl Op {
                 (op::CALL, [nr, a0, a1, a2, a3], slot(s))
             }
             Self::Halt => (op::HALT, [0; 5], 0),
+            Self::InterruptsOn => (op::INTERRUPTS_ON, [0; 5], 0),
             Self::HaltInterrupts(n) => (op::HALT_INTERRUPTS, [n, 0, 0, 0, 0], 0),
             Self::Set(w, value) => (op::SET, [word(w), value, 0, 0, 0], 0),
             Self::Wait(w, value) => (op::WAIT, [word(w), value, 0, 0, 0], 0),

@@ -11,7 +11,7 @@ use core::arch::global_asm;
 
 use hypercall_abi::doorbell;
 
-use super::{BOARD, op, record, result};
+use super::{BOARD, EOI, op, record, result};
 use crate::devices::EXIT_PORT;
 use crate::payload::layout::issue;
 use crate::payload::lock_code::code;
@@ -56,6 +56,8 @@ global_asm!(
     "   je   .Lscript_load",
     "   cmp  eax, {LOOP}",
     "   je   .Lscript_loop",
+    "   cmp  eax, {INTERRUPTS_ON}",
+    "   je   .Lscript_interrupts_on",
     "   xor  eax, eax",
     ".Lscript_exit:",
     "   out  {EXIT_PORT}, al",
@@ -140,10 +142,23 @@ global_asm!(
     "   mov  rbp, r10",
     "   jmp  .Lscript_dispatch",
 
-    // One interrupt a run is all that comes: no EOI.
+    ".Lscript_interrupts_on:",
+    "   sti",
+    "   jmp  .Lscript_next",
+
     ".globl vmm_reference_script_interrupt", ".hidden vmm_reference_script_interrupt",
     "vmm_reference_script_interrupt:",
     "   inc  qword ptr [rdi + {INTERRUPTS}]",
+    "   push rax",
+    "   push rcx",
+    "   push rdx",
+    "   mov  ecx, {EOI}",
+    "   xor  eax, eax",
+    "   xor  edx, edx",
+    "   wrmsr",
+    "   pop  rdx",
+    "   pop  rcx",
+    "   pop  rax",
     "   iretq",
     ".globl vmm_reference_script_end", ".hidden vmm_reference_script_end",
     "vmm_reference_script_end:",
@@ -166,6 +181,8 @@ global_asm!(
     HALT_UNTIL = const op::HALT_UNTIL,
     LOAD = const op::LOAD,
     LOOP = const op::LOOP,
+    INTERRUPTS_ON = const op::INTERRUPTS_ON,
+    EOI = const EOI,
     AT = const result::AT,
     HALTS = const result::HALTS,
     CLOBBERED = const result::CLOBBERED,

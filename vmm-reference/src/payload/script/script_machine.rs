@@ -1,5 +1,5 @@
 //! The script guest as a state machine: the program of [`super::script_code`] for the
-//! hosted backend. It has no interrupts.
+//! hosted backend.
 
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use hypercall_abi::{Mode, RawHypercall};
 use vm_memory::{VolatileMemory as _, VolatileSlice};
 
-use super::{BOARD, op, record, result, script_page};
+use super::{BOARD, EOI, op, record, result, script_page};
 use crate::backend::hosted::{Program, ProgramExit};
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::payload::image::result_page;
@@ -28,6 +28,10 @@ pub struct ScriptMachine {
     rax: u64,
     /// Left by its HLT or call: that is done now.
     left: bool,
+    /// RFLAGS.IF.
+    interrupts_enabled: bool,
+    /// Its interrupt handler is next.
+    interrupted: bool,
 }
 
 impl ScriptMachine {
@@ -45,6 +49,8 @@ impl ScriptMachine {
             upper,
             rax: 0,
             left: false,
+            interrupts_enabled: false,
+            interrupted: false,
         }
     }
 
@@ -93,6 +99,27 @@ impl ScriptMachine {
                 return Ok(Some(ProgramExit::Halt));
             }
             op::HALT => self.left = false,
+            // The handler ran meanwhile, or this was a kick: CLI, and a look again.
+            op::HALT_INTERRUPTS if self.left => {
+                self.left = false;
+                self.interrupts_enabled = false;
+                return Ok(None);
+            }
+            op::HALT_INTERRUPTS => {
+                let at = self.result_page + result::INTERRUPTS;
+                if memory::read_word(&self.memory, at)? < a {
+                    self.bump(result::HALTS)?;
+                    self.left = true;
+                    self.interrupts_enabled = true;
+                    return Ok(Some(ProgramExit::Halt));
+                }
+            }
+            op::INTERRUPTS_ON if !self.left => {
+                self.left = true;
+                self.interrupts_enabled = true;
+                return Ok(Some(ProgramExit::Interrupted));
+            }
+            op::INTERRUPTS_ON => self.left = false,
             // SeqCst: an `xchg` of the machine code, which orders all before it
             // against all behind it.
             op::SET => drop(word(&board, a)?.swap(value, Ordering::SeqCst)),
@@ -142,6 +169,10 @@ fn word<'a>(page: &'a VolatileSlice<'_, ()>, offset: u64) -> Result<&'a AtomicU6
 
 impl Program for ScriptMachine {
     fn run(&mut self, exit_request: &AtomicU8) -> Result<ProgramExit, MemoryError> {
+        if std::mem::take(&mut self.interrupted) {
+            self.bump(result::INTERRUPTS)?;
+            return Ok(ProgramExit::WriteMsr(EOI, 0));
+        }
         loop {
             // Relaxed: as above.
             if exit_request.load(Ordering::Relaxed) != 0 {
@@ -155,5 +186,13 @@ impl Program for ScriptMachine {
 
     fn set_result(&mut self, rax: u64) {
         self.rax = rax;
+    }
+
+    fn interrupts_enabled(&self) -> bool {
+        self.interrupts_enabled
+    }
+
+    fn interrupt(&mut self, _vector: u8) {
+        self.interrupted = true;
     }
 }

@@ -42,6 +42,7 @@ fn thread(
                 machine.set_result(0);
             }
             ProgramExit::Interrupted => flag.store(0, Ordering::Relaxed),
+            ProgramExit::WriteMsr(index, _) => panic!("MSR {index:#x}"),
             ProgramExit::ExitPort(value) => {
                 assert_eq!(value, 0);
                 return;

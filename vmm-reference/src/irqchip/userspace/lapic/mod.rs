@@ -95,6 +95,19 @@ impl Lapic {
         lapic
     }
 
+    /// Turns it on, in x2APIC mode if it has one, and lets its vCPU run without a
+    /// SIPI: what firmware leaves behind that hands over all processors running.
+    pub fn start(&mut self) {
+        let state = &mut self.state;
+        state.waits_for_sipi = false;
+        state.svr = svr::VECTOR | svr::SOFTWARE_ENABLED;
+        if self.features.x2apic {
+            state.base |= base::X2APIC;
+            state.enter_x2apic();
+        }
+        self.publish();
+    }
+
     /// The APIC ID. It can't be changed.
     pub fn id(&self) -> u32 {
         self.inbox.id()

@@ -48,6 +48,26 @@ fn take(lapic: &mut Lapic, vector: u8) {
     assert!(lapic.acknowledge(vector));
 }
 
+/// What an operating system would do itself: INIT's wait over, x2APIC mode, SVR.
+#[test]
+fn started() {
+    let bus = ApicBus::new(&[0, 1]).unwrap();
+    let inbox = || bus.inbox(1).unwrap();
+    let without = Features {
+        x2apic: false,
+        ..Features::default()
+    };
+    for (features, base) in [(Features::default(), 0xfee0_0c00), (without, 0xfee0_0800)] {
+        let mut lapic = Lapic::new(inbox(), false, features);
+        assert!(lapic.waits_for_sipi());
+        lapic.start();
+        assert!(!lapic.waits_for_sipi());
+        assert_eq!(lapic.base(), base);
+        inbox().post(0x31, false);
+        assert_eq!(lapic.scan(0).interrupt, Some(0x31));
+    }
+}
+
 /// SDM table "Local APIC State After Power-Up or Reset".
 #[test]
 fn power_up() {
