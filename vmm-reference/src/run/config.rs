@@ -243,6 +243,7 @@ mod tests {
             halt,
             transport,
             x2apic: true,
+            test_device: false,
             pv: Selection::default(),
             stats: false,
             control: None,
