@@ -18,6 +18,7 @@ pub mod host;
 pub mod hypercall;
 pub mod interrupts;
 pub mod irqchip;
+pub mod jail;
 pub mod kicks;
 pub mod memory;
 pub mod payload;

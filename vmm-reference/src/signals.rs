@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ptr::null;
 use std::sync::{Arc, OnceLock};
 
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use crate::backend::ExitRequest;
@@ -97,7 +97,7 @@ pub fn install() -> std::io::Result<&'static EventFd> {
     if let Some(event) = STOP_REQUEST.get() {
         return Ok(event);
     }
-    let event = EventFd::new(EFD_NONBLOCK)?;
+    let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
     let event = STOP_REQUEST.get_or_init(|| event);
     register_signal_handler(vcpu_signal(), leave_guest)?;
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
@@ -112,7 +112,7 @@ pub fn install_stats() -> std::io::Result<&'static EventFd> {
     if let Some(event) = STATS_REQUEST.get() {
         return Ok(event);
     }
-    let event = EventFd::new(EFD_NONBLOCK)?;
+    let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
     let event = STATS_REQUEST.get_or_init(|| event);
     register_signal_handler(libc::SIGUSR1, request_stats)?;
     Ok(event)

@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal as _};
 
 use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcsetattr};
 
+use crate::jail;
+
 /// Standard input is a raw terminal for as long as this lives: every key goes
 /// to the guest, Ctrl-C too. What it was before is restored on drop, which a
 /// panic runs as well.
@@ -20,6 +22,7 @@ impl RawMode {
             return Ok(None);
         }
         let before = tcgetattr(&stdin)?;
+        jail::report::terminal_was(&before);
         let mut raw = before.clone();
         raw.make_raw();
         // Messages of this process still begin in the first column.

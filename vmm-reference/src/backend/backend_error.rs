@@ -1,5 +1,6 @@
 //! Why a vCPU can't go on.
 
+use crate::jail::JailError;
 use crate::memory::MemoryError;
 
 /// Why a vCPU can't go on: one line for the person who runs the VMM.
@@ -54,6 +55,9 @@ pub enum BackendError {
     /// This guest exists as machine code only.
     #[error("this guest can't run on the hosted backend")]
     NotHosted,
+    /// Its thread can't be put into the jail.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// The guest's memory ends before what is looked for.
     #[error(transparent)]
     Memory(#[from] MemoryError),

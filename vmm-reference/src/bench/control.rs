@@ -14,6 +14,7 @@ use crate::demo::lock_vm::{LockVm, LockVmError};
 use crate::devices::Bus;
 use crate::halt_mode::HaltMode;
 use crate::host::{HostError, KvmHost};
+use crate::jail::{self, JailError, ThreadKind};
 use crate::memory::MemoryError;
 use crate::payload::layout::{issue, mode};
 use crate::payload::lock::{LockImage, LockProgram};
@@ -32,6 +33,9 @@ const HALT_KICK: HaltKick = HaltKick {
 /// Why a figure is missing.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlBenchError {
+    /// The main thread can't be put into the jail.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// No usable KVM.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -82,6 +86,7 @@ pub struct ControlRow {
 /// There is no KVM, or a vCPU can't be paused.
 pub fn measure(count: usize) -> Result<Vec<ControlRow>, ControlBenchError> {
     let host = KvmHost::open()?;
+    jail::enter(ThreadKind::Builder)?;
     let signal = signal_round_trips(&host, count)?;
     let base = quantile(&signal, 0.5);
     let row = |name, vcpus, times: &[f64]| ControlRow {
@@ -155,6 +160,11 @@ fn signal_round_trips(host: &KvmHost, count: usize) -> Result<Vec<f64>, ControlB
     let thread = std::thread::Builder::new()
         .name("signal".to_string())
         .spawn(move || {
+            if let Err(e) = jail::enter(ThreadKind::Vcpu) {
+                // The receiver waits for an exit, or for this.
+                let _ = left.send(Err(e.into()));
+                return;
+            }
             let bus = Bus::default();
             loop {
                 let exit = vcpu.run(&bus, &mut ());

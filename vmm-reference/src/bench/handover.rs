@@ -18,6 +18,7 @@ use crate::devices::Bus;
 use crate::halt_mode::HaltMode;
 use crate::host::KvmHost;
 use crate::hypercall::Calls;
+use crate::jail::{self, JailError, ThreadKind};
 use crate::kicks::Kicks;
 use crate::memory::MemoryError;
 use crate::payload::image::CodeImage;
@@ -31,6 +32,9 @@ const BATCHES: usize = 15;
 /// Why a figure is missing.
 #[derive(Debug, thiserror::Error)]
 pub enum HandoverError {
+    /// The main thread can't be put into the jail.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// No usable KVM.
     #[error(transparent)]
     Host(#[from] DemoError),
@@ -74,6 +78,7 @@ const HALT_KICK: HaltKick = HaltKick {
 /// Measures all parts on /dev/kvm.
 pub fn measure() -> Result<Vec<Part>, HandoverError> {
     let (backend, _) = Backend::choose(Some(BackendKind::Kvm))?;
+    jail::enter(ThreadKind::Builder)?;
     let Some(host) = backend.host() else {
         return Ok(Vec::new());
     };

@@ -6,14 +6,18 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::auto::{self, Auto};
+use super::jail::JailArgs;
 use super::{AnyError, print};
 use crate::bench::{control, handover, policies};
 use crate::demo::{Backend, BackendKind};
+use crate::jail::{self, ThreadKind};
 use crate::stderr;
 
 /// Measure hand-overs, scheduling policies and pauses.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
+    #[command(flatten)]
+    jail: JailArgs,
     #[command(subcommand)]
     what: Benchmark,
 }
@@ -54,6 +58,7 @@ impl super::Subcommand for BenchArgs {
     const ABOUT: &str = "Measure hand-overs, scheduling policies and pauses";
 
     fn run(self) -> Result<ExitCode, AnyError> {
+        self.jail.arm()?;
         match self.what {
             Benchmark::Control { count, json } => {
                 let rows = control::measure(count.into())?;
@@ -80,6 +85,7 @@ impl super::Subcommand for BenchArgs {
                 if let Some(reason) = why_hosted {
                     stderr::message(format_args!("{reason}; using the hosted backend"));
                 }
+                jail::enter(ThreadKind::Builder)?;
                 let table =
                     policies::measure(&backend, turns.into(), Duration::from_millis(cell_ms))?;
                 print(&table.markdown())?;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::jail::JailArgs;
 use super::{AnyError, INTERRUPTED, print};
 use crate::{conformance, stderr};
 
@@ -27,6 +28,8 @@ pub(super) struct ConformanceArgs {
     /// Print the cases and what they expect, and run none
     #[arg(long)]
     list: bool,
+    #[command(flatten)]
+    jail: JailArgs,
 }
 
 impl super::Subcommand for ConformanceArgs {
@@ -40,6 +43,7 @@ impl super::Subcommand for ConformanceArgs {
             print(&lines.collect::<String>())?;
             return Ok(ExitCode::SUCCESS);
         }
+        self.jail.arm()?;
         let matrix = conformance::run(&self.case)?;
         if self.json {
             let rows = conformance::matrix::rows(&matrix);

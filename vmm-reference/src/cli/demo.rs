@@ -9,10 +9,12 @@ use clap::Args;
 use cpuid_features::Selection;
 
 use super::auto::{self, Auto};
+use super::jail::JailArgs;
 use super::{AnyError, INTERRUPTED, print};
 use crate::demo::live::Live;
 use crate::demo::{self, Backend, BackendKind, DemoConfig, Mode, Workload};
 use crate::halt_mode::HaltMode;
+use crate::jail::{self, ThreadKind};
 use crate::policy::{Policy, PollPolicy, YieldPolicy};
 use crate::trace::file::TraceFile;
 use crate::transport::Transport;
@@ -99,6 +101,8 @@ pub(super) struct DemoArgs {
     /// Write what each vCPU did to this file, for Perfetto: its last 20,000 events
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    #[command(flatten)]
+    jail: JailArgs,
 }
 
 /// A time in seconds: positive, and a day at most.
@@ -116,6 +120,7 @@ impl super::Subcommand for DemoArgs {
         "Measure lock contention under vCPU overcommit, spinning and with halt/kick";
 
     fn run(self) -> Result<ExitCode, AnyError> {
+        self.jail.arm()?;
         let trace = self.trace.as_deref().map(TraceFile::create).transpose()?;
         let config = DemoConfig {
             vcpus: self.vcpus,
@@ -140,6 +145,10 @@ impl super::Subcommand for DemoArgs {
         if let Some(reason) = why_hosted {
             stderr::message(format_args!("{reason}; using the hosted backend"));
         }
+        jail::enter(match trace {
+            Some(_) => ThreadKind::Tracer,
+            None => ThreadKind::Builder,
+        })?;
         let cells = demo::plan(&config, &backend)?;
         let effects = demo::effects_of_pv(&backend, &cells)?;
         effects.iter().for_each(stderr::message);

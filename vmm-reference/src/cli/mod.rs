@@ -5,6 +5,7 @@ mod auto;
 mod bench;
 mod conformance;
 mod demo;
+mod jail;
 mod probe;
 mod run;
 mod study;

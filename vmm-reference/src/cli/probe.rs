@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::jail::JailArgs;
 use super::{AnyError, print};
 use crate::probe;
 
@@ -13,6 +14,8 @@ pub(super) struct ProbeArgs {
     /// Print a JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    jail: JailArgs,
 }
 
 impl super::Subcommand for ProbeArgs {
@@ -21,6 +24,7 @@ impl super::Subcommand for ProbeArgs {
         "Find out what this host offers: hypercall transports, halts, features, limits";
 
     fn run(self) -> Result<ExitCode, AnyError> {
+        self.jail.arm()?;
         let report = probe::probe()?;
         if self.json {
             print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;

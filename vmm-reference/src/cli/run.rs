@@ -8,6 +8,7 @@ use cpuid_features::Selection;
 
 use super::AnyError;
 use super::auto::{self, Auto};
+use super::jail::JailArgs;
 use crate::boot::BootSource;
 use crate::halt_mode::HaltMode;
 use crate::run;
@@ -77,6 +78,8 @@ pub(super) struct RunArgs {
     /// Write what each vCPU did to this file, for Perfetto: its last 20,000 events
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    #[command(flatten)]
+    jail: JailArgs,
 }
 
 impl super::Subcommand for RunArgs {
@@ -84,6 +87,7 @@ impl super::Subcommand for RunArgs {
     const ABOUT: &str = "Boot a guest with its serial console on standard input and output";
 
     fn run(self) -> Result<ExitCode, AnyError> {
+        self.jail.arm()?;
         let config = RunConfig {
             boot: BootSource {
                 kernel: self.kernel,

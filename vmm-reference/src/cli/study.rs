@@ -8,8 +8,10 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::auto::{self, Auto};
+use super::jail::JailArgs;
 use super::{AnyError, INTERRUPTED, print};
 use crate::demo::{Backend, BackendKind, choose};
+use crate::jail::{self, ThreadKind};
 use crate::policy::{Policy, YieldPolicy};
 use crate::study::cells::{self, Cells};
 use crate::study::compare::compare;
@@ -58,6 +60,8 @@ pub(super) struct StudyArgs {
     /// Seed of the order of cells and of the statistics
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    jail: JailArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,7 +105,10 @@ impl super::Subcommand for StudyArgs {
                 }
                 Ok(ExitCode::SUCCESS)
             }
-            None => self.study(),
+            None => {
+                self.jail.arm()?;
+                self.study()
+            }
         }
     }
 }
@@ -121,6 +128,7 @@ impl StudyArgs {
         if let Some(reason) = &why_hosted {
             stderr::message(format_args!("{reason}; using the hosted backend"));
         }
+        jail::enter(ThreadKind::Study)?;
         let cpus = u32::try_from(host::cpus()).unwrap_or(u32::MAX);
         let ways = cells::ways(&choose::find(&backend, None, None)?);
         let policy = Policy {

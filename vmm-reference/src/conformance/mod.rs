@@ -20,6 +20,7 @@ pub mod start;
 pub mod trial_run;
 
 use crate::host::{HostError, KvmHost};
+use crate::jail::{self, JailError, ThreadKind};
 use crate::probe::{ProbeError, ProbedHost};
 
 use case::Case;
@@ -73,6 +74,9 @@ impl Matrix {
 /// Why the list could not be run at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ConformanceError {
+    /// The main thread can't be put into the jail.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// KVM is there and can't be asked.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -96,6 +100,7 @@ pub fn run(filter: &str) -> Result<Matrix, ConformanceError> {
         Ok(host) => Ok(ProbedHost::probe(host)?),
         Err(e) => Err(e),
     };
+    jail::enter(ThreadKind::Builder)?;
     let columns = column::all(host.as_ref().map_err(HostError::to_string));
     let kvm = host.as_ref().ok().map(|probed| &probed.host);
     let mut entries = Vec::new();

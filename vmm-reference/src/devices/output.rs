@@ -14,6 +14,8 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::jail::{self, ThreadKind};
+
 /// Bytes that may wait, and one more for each vCPU that found room at the same
 /// time: twice this is all the memory there is to it.
 const CAPACITY: usize = 64 << 10;
@@ -43,6 +45,12 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Nothing is written any more.
+    fn give_up(&self) {
+        self.lock().broken = true;
+        self.drained.notify_all();
+    }
 }
 
 /// The end that vCPUs write to. Without a writer yet it only holds what fits.
@@ -64,7 +72,11 @@ impl Output {
         let theirs = Arc::clone(&self.shared);
         std::thread::Builder::new()
             .name("console".to_string())
-            .spawn(move || drain(&theirs, to))?;
+            .spawn(move || match jail::enter(ThreadKind::Console) {
+                Ok(()) => drain(&theirs, to),
+                // Where that is refused the vCPUs have not run either.
+                Err(_) => theirs.give_up(),
+            })?;
         Ok(())
     }
 
@@ -145,8 +157,7 @@ fn drain<W: Write>(shared: &Shared, mut to: W) {
         taken.clear();
         if written.is_err() {
             // The reader has gone: the guest prints to nobody.
-            shared.lock().broken = true;
-            shared.drained.notify_all();
+            shared.give_up();
             return;
         }
     }

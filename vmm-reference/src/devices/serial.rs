@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vm_superio::serial::SerialEvents;
 use vm_superio::{Serial, Trigger};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::output::Output;
 
@@ -80,7 +80,7 @@ impl Com1 {
     /// # Errors
     /// The system has no event for it.
     pub fn new(output: Output, line: Arc<dyn InterruptLine>) -> io::Result<Self> {
-        let input_wanted = EventFd::new(EFD_NONBLOCK)?;
+        let input_wanted = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let uart = Serial::with_events(
             Interrupt(line),
             InputWanted(input_wanted.try_clone()?),

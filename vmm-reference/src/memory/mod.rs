@@ -2,6 +2,7 @@
 //!
 //! - [`ram`]: the RAM of a PC, and the map of it that a guest is given.
 
+mod dump;
 pub mod ram;
 
 use vm_memory::{
@@ -59,6 +60,7 @@ pub fn allocate(ranges: &[(u64, u64)]) -> Result<GuestMemory, MemoryError> {
         .ok_or(vm_memory::mmap::FromRangesError::InvalidGuestRegion)
         .and_then(|ranges| Mmap::from_ranges(&ranges))
         .map_err(|source| MemoryError::Map { bytes, source })
+        .inspect(dump::leave_out)
 }
 
 /// The first GiB one to one, by large pages: one PML4 entry, one PDPT entry, 512

@@ -13,6 +13,7 @@ use crate::backend::BackendError;
 use crate::cpuid::CpuidError;
 use crate::halt_mode::HaltMode;
 use crate::host::{self, HostError, KvmHost, Virtualization};
+use crate::jail::{self, JailError, ThreadKind};
 use crate::memory::MemoryError;
 use crate::transport::{HaltKick, Instruction, Transport};
 use crate::vm::{VmError, VmSpec};
@@ -42,6 +43,9 @@ impl ProbedHost {
 /// Why the probe itself failed. No KVM is an answer, not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
+    /// The main thread can't be put into the jail.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// KVM's CPUID.
     #[error(transparent)]
     Cpuid(#[from] CpuidError),
@@ -122,7 +126,10 @@ pub struct ProbeReport {
 /// A trial failed.
 pub fn probe() -> Result<ProbeReport, ProbeError> {
     match KvmHost::open() {
-        Ok(host) => with_kvm(ProbedHost::probe(host)?),
+        Ok(host) => {
+            jail::enter(ThreadKind::Builder)?;
+            with_kvm(ProbedHost::probe(host)?)
+        }
         Err(HostError::Cpuid(e)) => Err(e.into()),
         Err(e) => Ok(without_kvm(&e)),
     }

@@ -11,6 +11,7 @@ use crate::backend::{BackendError, Exit, VcpuBackend as _, xen};
 use crate::devices::Bus;
 use crate::halt_mode::HaltMode;
 use crate::host::{KvmHost, Virtualization};
+use crate::jail::{self, ThreadKind};
 use crate::payload::image::CodeImage;
 use crate::payload::{ABSENT_APIC_ID, lock_code};
 use crate::signals;
@@ -115,7 +116,8 @@ fn run(
         .name("probe".to_string())
         .spawn(move || {
             // The receiver waits for as long as this thread may take.
-            let _ = report.send(drive(vcpu));
+            let jailed = jail::enter(ThreadKind::Vcpu).map_err(BackendError::from);
+            let _ = report.send(jailed.and_then(|()| drive(vcpu)));
         })?;
     let mut result = reports.recv_timeout(LIMIT);
     if matches!(result, Err(RecvTimeoutError::Timeout)) {

@@ -18,6 +18,7 @@ use crate::devices::output::Output;
 use crate::devices::serial::Com1;
 use crate::halt_mode::HaltMode;
 use crate::host::{HostError, KvmHost};
+use crate::jail::{self, JailError, ThreadKind};
 use crate::stats::StatsError;
 use crate::terminal::RawMode;
 use crate::trace::file::{TraceFile, TraceFileError};
@@ -55,6 +56,9 @@ pub enum RunError {
     /// `--stats`, and KVM has none of some vCPU.
     #[error("{0}")]
     NoStats(String),
+    /// The event loop can't be put into the jail.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// The file for the trace.
     #[error(transparent)]
     Trace(#[from] TraceFileError),
@@ -213,6 +217,8 @@ fn supervise(
     if let Some(socket) = control {
         vm.subscribe(Box::new(Server::new(socket, operator.clone())));
     }
+    // All that is opened is open.
+    jail::enter(ThreadKind::EventLoop)?;
     Ok(vm.wait_first()?)
 }
 

@@ -9,7 +9,7 @@ use hypercall_abi::Enforcement;
 use kvm_ioctls::Cap;
 use pv_lock_host::{ApicId, HaltScheduler, VcpuParker};
 use rustix::thread::Pid;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::kvm_vm::KvmVm;
 use super::running::RunningVm;
@@ -192,7 +192,7 @@ fn on_kvm(
         pc::real_mode(vm.fd())?;
     }
     if let (Platform::Pc(output), true) = (&spec.platform, spec.kvm_irqchip()) {
-        let irqfd = EventFd::new(EFD_NONBLOCK).map_err(system("make an event"))?;
+        let irqfd = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(system("make an event"))?;
         pc::interrupts(vm.fd(), &irqfd)?;
         com1 = Some(serial_port(output, Arc::new(irqfd))?);
     }

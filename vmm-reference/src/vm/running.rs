@@ -12,12 +12,13 @@ use event_manager::{
 };
 use pv_lock_host::HaltScheduler;
 use rustix::fd::AsRawFd as _;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::VmError;
 use super::handle::{Bell, BellOf, VmHandle};
 use super::vm_error::{STOP_LIMIT, system};
 use crate::backend::{BackendError, VcpuBackend};
+use crate::jail::{self, ThreadKind};
 use crate::signals;
 use crate::threads::VcpuThreads;
 use crate::vcpu::{Ended, Vcpu};
@@ -105,13 +106,18 @@ struct Thread {
 
 impl Thread {
     fn run<B: VcpuBackend>(self, index: usize, vcpu: Vcpu<B>) {
+        // Before the gate: no guest runs before all threads are in the jail.
+        let jailed = jail::enter(ThreadKind::Vcpu);
         if !*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
             return;
         }
         // Nothing of the vCPU is looked at after a panic: it is gone then, and
         // its slot says so, whatever the end was.
-        let ended = catch_unwind(AssertUnwindSafe(|| vcpu.run(&BellOf(&self.bell, index))))
-            .unwrap_or(Ended::Failed(BackendError::Panicked, None));
+        let ended = match jailed {
+            Ok(()) => catch_unwind(AssertUnwindSafe(|| vcpu.run(&BellOf(&self.bell, index))))
+                .unwrap_or(Ended::Failed(BackendError::Panicked, None)),
+            Err(e) => Ended::Failed(e.into(), None),
+        };
         // The receiver is gone only when nobody asks any more.
         let _ = self.report.send((index, ended));
         self.bell.ended(index);
@@ -131,7 +137,8 @@ impl RunningVm {
         threads: VcpuThreads,
     ) -> Result<Self, VmError> {
         let stop_signal = signals::install().map_err(system("install signal handlers"))?;
-        let new_event = || EventFd::new(EFD_NONBLOCK).map_err(system("make an event"));
+        let new_event =
+            || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(system("make an event"));
         let (event, stop_request) = (Arc::new(new_event()?), Arc::new(new_event()?));
         let mut events = EventManager::<Box<dyn MutEventSubscriber>>::new()?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -1,0 +1,36 @@
+//! What the event loop of `run` needs, and the orderly end behind it.
+
+use crate::jail::call::{Call, When, call, call_if};
+use crate::jail::request;
+
+/// The rows.
+pub const CALLS: &[Call] = &[
+    call(libc::SYS_epoll_wait, "waits for events"),
+    call(libc::SYS_epoll_pwait, "the same, on some systems"),
+    call(
+        libc::SYS_epoll_ctl,
+        "what it waits for: connections come and go",
+    ),
+    call(libc::SYS_read, "console input; events"),
+    call(
+        libc::SYS_pread64,
+        "KVM's statistics: SIGUSR1, `--stats`, the control socket's `stats`",
+    ),
+    call(libc::SYS_accept4, "a client of the control socket"),
+    call(libc::SYS_recvfrom, "its requests"),
+    call(libc::SYS_sendto, "the answers"),
+    call_if(
+        libc::SYS_ioctl,
+        When::Requests(&[request::FIONBIO]),
+        "a client's connection does not block",
+    ),
+    call(
+        libc::SYS_unlink,
+        "the control socket's file is removed at the end",
+    ),
+    call_if(
+        libc::SYS_ioctl,
+        When::Requests(&[request::KVM_SIGNAL_MSI]),
+        "the control socket's `kick`, of a vCPU that halts in KVM",
+    ),
+];
