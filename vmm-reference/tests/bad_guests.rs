@@ -25,12 +25,16 @@ fn none_ends_or_grows_the_vmm() {
     for guest in ALL {
         for halt in ["userspace", "kernel"] {
             let window = Duration::from_millis(300);
-            let seen = observe(vmm, &dir.path("."), guest, &["--halt", halt], window).unwrap();
+            let options = ["--halt", halt, "--stats"];
+            let seen = observe(vmm, &dir.path("."), guest, &options, window).unwrap();
             let case = format!("{}, halts in {halt}: {seen:?}", guest.name);
             assert!(seen.up && seen.ran_on, "{case}");
             assert_eq!(seen.status, Some(0), "{case}");
             assert!(!seen.stderr.contains("panicked"), "{case}");
             assert!(seen.growth_kib < 1024, "{case}");
+            if guest.interrupted && halt == "userspace" {
+                assert!(seen.count("vmm_interrupts") >= 10, "{case}");
+            }
         }
     }
 }

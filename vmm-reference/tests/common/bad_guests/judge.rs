@@ -43,6 +43,18 @@ pub(crate) struct Observed {
     pub(crate) stderr: String,
 }
 
+impl Observed {
+    /// A count of `--stats`; 0 if there is none of that name.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        let counts = self.stderr.lines().filter_map(|line| {
+            let (of, count) = line.split_once(char::is_whitespace)?;
+            let count: u64 = count.trim().parse().ok()?;
+            (of == name).then_some(count)
+        });
+        counts.sum()
+    }
+}
+
 /// Runs `guest` in `vmm run` with these further arguments, watches it for a while and
 /// ends it by SIGTERM. `dir` is for its kernel.
 pub(crate) fn observe(

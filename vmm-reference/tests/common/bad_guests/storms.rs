@@ -402,7 +402,8 @@ guest!(
 );
 
 guest!(
-    /// With the test device: GSI 20, level-triggered, asserted for ever.
+    /// With the test device: GSI 20, level-triggered, asserted for ever. Its interrupt
+    /// comes again after each EOI; whether anything runs in between is no promise.
     stuck_line, bad_guest_stuck_start, bad_guest_stuck_end,
     // Redirection entry 20: vector 0x70, level-triggered, to APIC ID 0.
     "   mov  dword ptr [0xfec00000], 0x39",
@@ -413,16 +414,8 @@ guest!(
     "   mov  al, 1",
     "   out  dx, al",
     "   sti",
-    // It comes again after each EOI.
-    "2: cmp dword ptr [0x4004], 100",
-    "   jb   2b",
-    "   mov  dx, 0x3f8",
-    "   mov  al, 'u'",
-    "   out  dx, al",
-    "   mov  al, 'p'",
-    "   out  dx, al",
-    "3: hlt",
-    "   jmp  3b",
+    "2: hlt",
+    "   jmp  2b",
 );
 
 guest!(
