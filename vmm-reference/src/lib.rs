@@ -12,6 +12,7 @@ pub mod conformance;
 pub mod control;
 pub mod cpuid;
 pub mod demo;
+pub mod descriptor;
 pub mod devices;
 pub mod halt_mode;
 pub mod host;

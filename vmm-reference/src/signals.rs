@@ -1,7 +1,10 @@
 //! Three uses of signals: one makes a vCPU thread leave KVM_RUN, some ask the
-//! VMM to end, and SIGUSR1 asks for a line of statistics.
+//! VMM to end, and SIGUSR1 asks for a line of statistics. [`ending`] has what
+//! follows once the end was asked for.
 
 #![expect(unsafe_code, reason = "a signal handler is given pointers")]
+
+pub mod ending;
 
 use std::cell::Cell;
 use std::ptr::null;
@@ -62,8 +65,9 @@ impl Drop for TimerTarget {
     }
 }
 
-/// Async-signal-safe: an atomic load and a write(2).
+/// Async-signal-safe: an atomic load, a write(2), and what [`ending`] does.
 extern "C" fn request_stop(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    ending::ask();
     if let Some(event) = STOP_REQUEST.get() {
         // It fails only when the counter is full, and then the reader will wake.
         let _ = event.write(1);
@@ -79,6 +83,7 @@ extern "C" fn request_stats(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut lib
 
 /// Makes the event of [`install`] readable, as SIGTERM does.
 pub fn ask_to_stop() {
+    ending::ask();
     if let Some(event) = STOP_REQUEST.get() {
         // As in the handler.
         let _ = event.write(1);

@@ -1,10 +1,23 @@
 //! A terminal in raw mode, and back again.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::OnceLock;
 
 use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcsetattr};
 
 use crate::jail;
+use crate::signals::ending;
+
+/// What it was before the first time, for an end by force.
+static BEFORE: OnceLock<Termios> = OnceLock::new();
+
+/// Async-signal-safe: an atomic load and an ioctl.
+fn restore() {
+    if let Some(before) = BEFORE.get() {
+        // A terminal that is gone needs nothing restored.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
+    }
+}
 
 /// Standard input is a raw terminal for as long as this lives: every key goes
 /// to the guest, Ctrl-C too. What it was before is restored on drop, which a
@@ -23,6 +36,8 @@ impl RawMode {
         }
         let before = tcgetattr(&stdin)?;
         jail::report::terminal_was(&before);
+        let _ = BEFORE.set(before.clone());
+        ending::before_force(restore);
         let mut raw = before.clone();
         raw.make_raw();
         // Messages of this process still begin in the first column.

@@ -8,23 +8,18 @@ mod common;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use common::control::{ask, connect};
 use common::guests::{self, flat};
-use common::{LIMIT, Scratch, finish, kvm, run, terminal, wait};
-use rustix::process::{Pid, Signal, kill_process};
+use common::{LIMIT, Scratch, finish, kvm, run, signal, terminal, wait};
+use rustix::process::Signal;
 use rustix::termios::{LocalModes, tcgetattr};
 
 /// How long an orderly end may take (a promise of the documentation; the
 /// loaded host is given ten times that before it is called broken).
 const END: Duration = Duration::from_secs(10);
-
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
-}
 
 /// The terminal's modes, as far as raw mode changes them.
 fn modes(slave: &File) -> (LocalModes, String) {
@@ -229,26 +224,6 @@ fn sigusr1_prints_all_counts_where_stats_are_wanted() {
     }
     signal(&child, Signal::TERM);
     assert_eq!(wait(&mut child, END).and_then(|s| s.code()), Some(0));
-}
-
-/// Connects once the socket is there.
-fn connect(path: &Path) -> BufReader<UnixStream> {
-    let end = Instant::now() + LIMIT;
-    loop {
-        match UnixStream::connect(path) {
-            Ok(stream) => return BufReader::new(stream),
-            Err(e) => assert!(Instant::now() < end, "{e}"),
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn ask(stream: &mut BufReader<UnixStream>, request: &str) -> serde_json::Value {
-    let line = format!("{request}\n");
-    stream.get_mut().write_all(line.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_line(&mut answer).unwrap();
-    serde_json::from_str(&answer).unwrap()
 }
 
 #[test]

@@ -182,6 +182,16 @@ impl KvmVcpu {
         RawHypercall::from_regs(&sync.regs, mode, sync.sregs.ss.dpl)
     }
 
+    /// Bytes of each element of the port I/O that the last exit was: `rep ins` and
+    /// `rep outs` bring many at once, and all of them are for the one port.
+    fn element_size(&mut self) -> usize {
+        let run = self.fd.get_kvm_run();
+        // SAFETY: the exit reason is KVM_EXIT_IO, for which KVM fills this member of
+        // the union; a u8 has no invalid value.
+        let size = unsafe { run.__bindgen_anon_1.io.size };
+        usize::from(size.max(1))
+    }
+
     fn rip(&self) -> u64 {
         self.fd.get_regs().map_or(0, |regs| regs.rip)
     }
@@ -225,18 +235,30 @@ impl VcpuBackend for KvmVcpu {
         let unexpected = match ran {
             Ok(VcpuExit::Hlt) => return Ok(Exit::Halt),
             Ok(VcpuExit::IoOut(port, data)) => {
+                let data: *const [u8] = data;
+                let size = self.element_size();
+                // SAFETY: the data of an exit for port I/O stay where they are, in
+                // a page of `kvm_run` behind the struct, until the vCPU runs
+                // again; nothing of it is written meanwhile.
+                let data = unsafe { &*data };
                 if self.doorbell
                     && port == u16::from(doorbell::PORT)
                     && data.len() == doorbell::ACCESS_SIZE
                 {
                     return Ok(self.hypercall(self.doorbell_call(), Answer::Rax));
                 }
-                return Ok(bus
-                    .pio_write(port, data)
-                    .map_or(Exit::Interrupted, Exit::Bus));
+                // Of a string up to the first element that asks for something.
+                let event = data.chunks(size).find_map(|one| bus.pio_write(port, one));
+                return Ok(event.map_or(Exit::Interrupted, Exit::Bus));
             }
             Ok(VcpuExit::IoIn(port, data)) => {
-                bus.pio_read(port, data);
+                let data: *mut [u8] = data;
+                let size = self.element_size();
+                // SAFETY: as above; and nobody else reads them meanwhile.
+                let data = unsafe { &mut *data };
+                for one in data.chunks_mut(size) {
+                    bus.pio_read(port, one);
+                }
                 return Ok(Exit::Interrupted);
             }
             Ok(VcpuExit::MmioRead(gpa, data)) => {

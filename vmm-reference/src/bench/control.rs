@@ -19,6 +19,7 @@ use crate::memory::MemoryError;
 use crate::payload::layout::{issue, mode};
 use crate::payload::lock::{LockImage, LockProgram};
 use crate::signals;
+use crate::signals::ending::{self, Interrupted};
 use crate::transport::{HaltKick, Transport};
 use crate::vm::{NotPaused, Vm, VmError, VmSpec};
 
@@ -57,6 +58,9 @@ pub enum ControlBenchError {
     /// The system refused a thread or a signal handler.
     #[error("bench control: {0}")]
     System(#[from] std::io::Error),
+    /// A signal ended it.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// The vCPU of the signal's round trip did not answer.
     #[error("a vCPU did not leave the guest within {} s", LIMIT.as_secs())]
     Silent,
@@ -192,6 +196,7 @@ fn signal_round_trips(host: &KvmHost, count: usize) -> Result<Vec<f64>, ControlB
                 result = Err(ControlBenchError::Silent);
             }
         }
+        result = result.and_then(|()| Ok(ending::check()?));
         if result.is_err() {
             break;
         }

@@ -23,6 +23,7 @@ use crate::kicks::Kicks;
 use crate::memory::MemoryError;
 use crate::payload::image::CodeImage;
 use crate::payload::{ABSENT_APIC_ID, loops};
+use crate::signals::ending::{self, Interrupted};
 use crate::transport::{HaltKick, Transport};
 use crate::vm::{Vm, VmError, VmSpec};
 
@@ -53,6 +54,9 @@ pub enum HandoverError {
     /// The scheduler of a measurement.
     #[error("halt/kick scheduler: {0}")]
     Scheduler(pv_lock_host::BuildError),
+    /// A signal ended it.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// The guest left its loop.
     #[error("the guest left its loop by {0:?}")]
     Left(Exit),
@@ -113,9 +117,13 @@ pub fn measure() -> Result<Vec<Part>, HandoverError> {
 }
 
 /// Nanoseconds of one call of `operation`.
-fn time<E>(count: u32, mut operation: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+fn time<E: From<Interrupted>>(
+    count: u32,
+    mut operation: impl FnMut() -> Result<(), E>,
+) -> Result<f64, E> {
     let mut batches = Vec::with_capacity(BATCHES);
     for _ in 0..BATCHES {
+        ending::check()?;
         let begin = Instant::now();
         for _ in 0..count {
             operation()?;

@@ -7,9 +7,11 @@ use clap::ValueEnum as _;
 use cpuid_features::Selection;
 
 use super::mean;
+use crate::demo::cell::CellError;
 use crate::demo::{self, Backend, DemoConfig, DemoError, Mode, Workload};
 use crate::halt_mode::HaltMode;
 use crate::policy::{Policy, PollPolicy, YieldPolicy};
+use crate::signals::ending::Interrupted;
 use crate::{host, stderr};
 
 /// Rates by policy and overcommit.
@@ -54,6 +56,9 @@ pub fn measure(backend: &Backend, turns: usize, time: Duration) -> Result<Policy
             };
             let cells = demo::plan(&config, backend)?;
             let outcome = demo::run(&config, backend, &cells, &mut ())?;
+            if outcome.interrupted {
+                return Err(CellError::Interrupted(Interrupted).into());
+            }
             for (row, rates) in outcome.rows.iter().zip(rates) {
                 rates.push(row.ops_per_s);
             }

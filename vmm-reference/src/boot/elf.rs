@@ -7,6 +7,11 @@ use super::format::{half, word};
 pub(super) const HEADERS: usize = 4 << 20;
 
 const ELF_PT_LOAD: u32 = 1;
+const ELF_PT_NOTE: u32 = 4;
+/// Linux has two segments of notes, of a few hundred bytes. They are read note by
+/// note.
+const NOTE_SEGMENTS: usize = 16;
+const NOTE_BYTES: u64 = 64 << 10;
 const ELF_MACHINE_386: u16 = 3;
 const ELF_MACHINE_X86_64: u16 = 62;
 
@@ -22,6 +27,17 @@ pub enum ElfError {
     /// They are not where this looks for them.
     #[error("its program headers are not in the file, or not in its first {} MiB", HEADERS >> 20)]
     ProgramHeaders,
+    /// Too much to look through.
+    #[error(
+        "it has {segments} segments of notes with {bytes} bytes, and {NOTE_SEGMENTS} with \
+         {NOTE_BYTES} are the most"
+    )]
+    Notes {
+        /// Number of PT_NOTE segments.
+        segments: usize,
+        /// Bytes of the file in them.
+        bytes: u64,
+    },
     /// More bytes in the file than in memory.
     #[error("a segment of it is larger than its place in memory")]
     Segment,
@@ -60,9 +76,9 @@ struct ProgramHeader {
     virtual_address: u64,
 }
 
-/// The segments of the 32-bit or 64-bit x86 ELF file that begins with `image`,
-/// and its entry point's GPA.
-pub(super) fn read(image: &[u8]) -> Result<(Vec<Segment>, u64), ElfError> {
+/// The program headers of the 32-bit or 64-bit x86 ELF file that begins with
+/// `image`, and its entry point.
+fn headers(image: &[u8]) -> Result<(Vec<ProgramHeader>, u64), ElfError> {
     let machine = half(image, 18);
     let wide = match (image.get(..6), machine) {
         (Some(b"\x7fELF\x01\x01"), Some(ELF_MACHINE_386)) => false,
@@ -88,15 +104,25 @@ pub(super) fn read(image: &[u8]) -> Result<(Vec<Segment>, u64), ElfError> {
     let (Some(entry), Some(table), Some(size), Some(count)) = (entry, table, size, count) else {
         return Err(ElfError::Header);
     };
-    let mut segments = Vec::new();
-    let mut physical_entry = entry;
-    for i in 0..u64::from(count) {
-        let header = u64::from(size)
+    let header = |i| {
+        u64::from(size)
             .checked_mul(i)
             .and_then(|offset| table.checked_add(offset))
             .and_then(|offset| usize::try_from(offset).ok())
             .and_then(|offset| program_header(image, offset, wide))
-            .ok_or(ElfError::ProgramHeaders)?;
+            .ok_or(ElfError::ProgramHeaders)
+    };
+    let headers = (0..u64::from(count)).map(header);
+    Ok((headers.collect::<Result<_, _>>()?, entry))
+}
+
+/// The segments of the 32-bit or 64-bit x86 ELF file that begins with `image`,
+/// and its entry point's GPA.
+pub(super) fn read(image: &[u8]) -> Result<(Vec<Segment>, u64), ElfError> {
+    let (headers, entry) = headers(image)?;
+    let mut segments = Vec::new();
+    let mut physical_entry = entry;
+    for header in headers {
         let segment = header.segment;
         if header.kind != ELF_PT_LOAD || segment.memory_bytes == 0 {
             continue;
@@ -113,6 +139,18 @@ pub(super) fn read(image: &[u8]) -> Result<(Vec<Segment>, u64), ElfError> {
         segments.push(segment);
     }
     Ok((segments, physical_entry))
+}
+
+/// An error if there are more notes than anybody has a use for.
+pub(super) fn check_notes(image: &[u8]) -> Result<(), ElfError> {
+    let (headers, _) = headers(image)?;
+    let notes = headers.iter().filter(|header| header.kind == ELF_PT_NOTE);
+    let notes: Vec<Segment> = notes.map(|header| header.segment).collect();
+    let (segments, bytes) = (notes.len(), file_bytes(&notes));
+    if segments > NOTE_SEGMENTS || bytes > NOTE_BYTES {
+        return Err(ElfError::Notes { segments, bytes });
+    }
+    Ok(())
 }
 
 fn program_header(image: &[u8], at: usize, wide: bool) -> Option<ProgramHeader> {
@@ -205,6 +243,25 @@ mod tests {
         };
         let (segments, _) = read(&image(2, 0, all)).unwrap();
         assert_eq!(file_bytes(&segments), u64::MAX);
+    }
+
+    #[test]
+    fn notes_are_bounded_in_number_and_bytes() {
+        let notes = |count: u16, bytes| {
+            // Headers of no size are all the same one.
+            let mut image = image(count, 0, SEGMENT);
+            image[64] = 4;
+            image[96..104].copy_from_slice(&u64::to_le_bytes(bytes));
+            check_notes(&image)
+        };
+        assert_eq!(notes(2, 500), Ok(()));
+        assert_eq!(notes(1, 64 << 10), Ok(()));
+        let (segments, bytes) = (1, 64 << 20);
+        assert_eq!(notes(1, 64 << 20), Err(ElfError::Notes { segments, bytes }));
+        let (segments, bytes) = (17, 17);
+        assert_eq!(notes(17, 1), Err(ElfError::Notes { segments, bytes }));
+        assert!(notes(2, u64::MAX).is_err());
+        assert_eq!(check_notes(&image(100, 0, SEGMENT)), Ok(()), "no notes");
     }
 
     #[test]

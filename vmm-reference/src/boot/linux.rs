@@ -15,7 +15,7 @@ use super::{
     BootError, BootSource, CMDLINE, EntryPoint, INFO, Image, InitrdPlace, KernelError, LISTS,
 };
 use crate::boot::elf;
-use crate::boot::format::Format;
+use crate::boot::format::{self, Format, word};
 use crate::memory::GuestMemory;
 use crate::memory::ram::{HIGH_RAM_START, RamLayout};
 
@@ -47,13 +47,16 @@ pub(super) fn load(
     rsdp: u64,
 ) -> Result<EntryPoint, BootError> {
     if format == Format::BzImage {
+        whole(source, kernel)?;
         let file = &mut kernel.file;
         let loaded = BzImage::load(memory, None, file, Some(GuestAddress(HIGH_RAM_START)))
             .map_err(|e| source.kernel(e))?;
         return bzimage(source, &loaded, memory, layout, rsdp);
     }
     // linux-loader copies each segment, however often one is named.
-    let (segments, _) = elf::read(&kernel.start(elf::HEADERS)?).map_err(|e| source.kernel(e))?;
+    let headers = kernel.start(elf::HEADERS)?;
+    let (segments, _) = elf::read(&headers).map_err(|e| source.kernel(e))?;
+    elf::check_notes(&headers).map_err(|e| source.kernel(e))?;
     fits(source, elf::file_bytes(&segments), layout)?;
     let file = &mut kernel.file;
     let loaded = Elf::load(memory, None, file, Some(GuestAddress(HIGH_RAM_START)))
@@ -76,6 +79,30 @@ pub(super) fn load(
                 rsi: INFO,
             })
         }
+    }
+}
+
+/// Whether all of a bzImage is there that its header tells of: a part of it would
+/// run until it found out.
+fn whole(source: &BootSource, kernel: &Image) -> Result<(), BootError> {
+    /// Of a header that says 0, from a time before it said so.
+    const OLD_SETUP_SECTORS: u64 = 4;
+    const SECTOR: u64 = 512;
+    /// The unit of `syssize`.
+    const PARAGRAPH: u64 = 16;
+    let head = kernel.start(format::HEAD)?;
+    let (Some(setup), Some(paragraphs)) = (head.get(0x1f1).copied(), word(&head, 0x1f4)) else {
+        // So short that its header is cut: linux-loader says so.
+        return Ok(());
+    };
+    let setup = match u64::from(setup) {
+        0 => OLD_SETUP_SECTORS,
+        sectors => sectors,
+    };
+    let need = (setup + 1) * SECTOR + u64::from(paragraphs) * PARAGRAPH;
+    match kernel.bytes {
+        have if have < need => Err(source.kernel(KernelError::Cut { need, have })),
+        _ => Ok(()),
     }
 }
 

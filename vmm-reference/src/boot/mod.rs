@@ -201,6 +201,14 @@ pub enum KernelError {
         /// Where RAM ends.
         have: u64,
     },
+    /// A bzImage of which the end is missing.
+    #[error("it is cut short: by its header it has at least {need} bytes, and there are {have}")]
+    Cut {
+        /// Bytes of its setup and of its protected-mode code.
+        need: u64,
+        /// Bytes of the file.
+        have: u64,
+    },
     /// A multiboot kernel.
     #[error("{0}")]
     Multiboot(#[from] multiboot::MultibootError),

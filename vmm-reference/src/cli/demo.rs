@@ -84,13 +84,18 @@ pub(super) struct DemoArgs {
     )]
     pv: Selection,
     /// Rounds of work inside the critical section
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = rounds())]
     hold: u64,
     /// Rounds of work between two critical sections
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = rounds())]
     think: u64,
     /// Microseconds that a vCPU spins before it halts
-    #[arg(long, default_value_t = 10)]
+    #[arg(
+        long,
+        default_value_t = 10,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(..=1_000_000)
+    )]
     spin_us: u64,
     /// What stands in for KVM's directed yield after a kick
     #[arg(long = "yield", value_enum, default_value_t = Policy::default().yielding, value_name = "POLICY")]
@@ -105,11 +110,17 @@ pub(super) struct DemoArgs {
     jail: JailArgs,
 }
 
-/// A time in seconds: positive, and a day at most.
+/// A guest that is asked to leave does so between two critical sections: with more
+/// rounds than these it would not within seconds.
+fn rounds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(..=100_000)
+}
+
+/// A time in seconds: a millisecond to a day.
 fn seconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text.parse().map_err(|e| format!("{e}"))?;
-    if !(value > 0.0 && value <= 86_400.0) {
-        return Err("not in 0 (excluded) to 86400".to_string());
+    if !(0.001..=86_400.0).contains(&value) {
+        return Err("not in 0.001 to 86400".to_string());
     }
     Ok(Duration::from_secs_f64(value))
 }

@@ -10,12 +10,14 @@ mod probe;
 mod run;
 mod study;
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command};
 
+use crate::descriptor::Descriptor;
+use crate::signals::{self, ending};
 use crate::stderr;
 
 /// A subcommand: what its file is for.
@@ -71,7 +73,16 @@ const USAGE: u8 = 2;
 impl Cli {
     /// Parses the process's arguments. `--help` and `--version` print and are
     /// done; a usage error is one line on stderr and status 2.
+    ///
+    /// To be called by the main thread, first: from here on a signal to end is one
+    /// that this process follows in order and within a second, and SIGUSR1 is no
+    /// end.
     pub fn from_args() -> Result<Self, ExitCode> {
+        // Without events or a timer to be had it ends as well as it can; who
+        // needs them says so.
+        let _ = signals::install();
+        let _ = signals::install_stats();
+        let _ = ending::limit(INTERRUPTED);
         Self::parse().map_err(|e| {
             if !e.use_stderr() || e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
                 // Nothing is left to do if stdout or stderr is closed.
@@ -100,7 +111,11 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         (self.entry.run)(&self.matches).unwrap_or_else(|e| {
             stderr::message(e);
-            ExitCode::FAILURE
+            // Whatever it was that could not be done then.
+            match ending::is_asked() {
+                true => ExitCode::from(INTERRUPTED),
+                false => ExitCode::FAILURE,
+            }
         })
     }
 }
@@ -129,11 +144,13 @@ fn one_line(message: &str) -> String {
 
 type AnyError = Box<dyn std::error::Error>;
 
-/// Prints to stdout; a reader that has gone away is an error, not a panic.
+/// Prints to stdout; a reader that has gone away is an error, not a panic, and one
+/// that reads no more does not keep a process that was asked to end.
 fn print(text: &str) -> Result<(), AnyError> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    match Descriptor(io::stdout()).write_all(text.as_bytes()) {
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(ending::Interrupted.into()),
+        written => Ok(written?),
+    }
 }
 
 #[cfg(test)]

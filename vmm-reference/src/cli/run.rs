@@ -11,8 +11,10 @@ use super::auto::{self, Auto};
 use super::jail::JailArgs;
 use crate::boot::BootSource;
 use crate::halt_mode::HaltMode;
-use crate::run;
 use crate::run::config::{MemorySize, RunConfig};
+use crate::run::{self, RunEnd};
+use crate::signals::ending;
+use crate::stderr;
 use crate::transport::Transport;
 
 /// Boot a guest with its serial console on standard input and output.
@@ -88,6 +90,8 @@ impl super::Subcommand for RunArgs {
 
     fn run(self) -> Result<ExitCode, AnyError> {
         self.jail.arm()?;
+        // To be asked to end is one of its ordinary ends.
+        let _ = ending::limit(RunEnd::Stopped.status());
         let config = RunConfig {
             boot: BootSource {
                 kernel: self.kernel,
@@ -105,6 +109,13 @@ impl super::Subcommand for RunArgs {
             control: self.control,
             trace: self.trace,
         };
-        Ok(ExitCode::from(run::run(&config)?.status()))
+        Ok(match run::run(&config) {
+            Ok(end) => ExitCode::from(end.status()),
+            Err(e) => {
+                stderr::message(&e);
+                stderr::raw(e.details());
+                ExitCode::FAILURE
+            }
+        })
     }
 }

@@ -160,9 +160,11 @@ impl StudyArgs {
         let bar = progress();
         let data = study.run(&mut cells, |status| show(&bar, status));
         bar.finish_and_clear();
-        // Even if the files can't be written.
+        // Files first, for somebody may have to read the terminal; and the terminal
+        // even if they can't be written.
+        let written = folder.write(&data);
         print(&terminal(&data))?;
-        let report = folder.write(&data)?;
+        let report = written?;
         print(&format!("\nreport: {}\n", report.display()))?;
         if let Some(trace) = trace {
             trace.write()?;

@@ -20,6 +20,7 @@ use crate::memory::{self, GuestMemory};
 use crate::payload::image::result_page;
 use crate::payload::layout::issue;
 use crate::payload::script::{self, BOARD, Op, VECTOR, record, result, script_page};
+use crate::signals::ending;
 use crate::transport::{HaltKick, Instruction, Transport};
 use crate::vcpu::Ended;
 use crate::vm::{Platform, RunningVm, Vm, VmParts, VmSpec, Waited};
@@ -90,8 +91,13 @@ pub fn run(
         })
     };
     let run = |plan: &Plan, beside| {
-        let outcome = run_plan(host, halt_kick, column.instruction, plan, beside, LIMIT)?;
-        Ok::<_, CaseError>(outcome.err().map(Verdict::Fail))
+        match run_plan(host, halt_kick, column.instruction, plan, beside, LIMIT) {
+            Ok(Ok(())) => Ok(None),
+            // What was to end and did not come to its end says nothing.
+            _ if ending::is_asked() => Err(CaseError::Interrupted),
+            Ok(Err(why)) => Ok(Some(Verdict::Fail(why))),
+            Err(e) => Err(e),
+        }
     };
     let mut trial = Trial {
         verdict: Verdict::Pass,

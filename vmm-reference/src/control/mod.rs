@@ -10,14 +10,17 @@
 //! anything else                    {"error":"..."}
 //! ```
 //!
-//! [`answer`] and [`Lines`] are the protocol; [`Server`] is the socket.
+//! [`answer`] and [`Lines`] are the protocol; [`Socket`] is the file, [`Server`]
+//! answers its clients.
 
 mod server;
+mod socket;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use server::{ControlError, Server, Socket};
+pub use server::Server;
+pub use socket::{ControlError, Socket};
 
 /// Bytes of a request, its newline included.
 pub const LINE_MAX: usize = 4096;

@@ -12,6 +12,7 @@ use crate::host;
 use crate::memory::MemoryError;
 use crate::payload::layout::{issue, mode};
 use crate::payload::lock::LockProgram;
+use crate::signals::ending::{self, Interrupted};
 use crate::stats::meter::{Meter, Spent, Total};
 use crate::stats::{KvmStats, StatsError};
 use crate::trace::{Switches, VmTrace};
@@ -59,9 +60,24 @@ pub enum CellError {
     /// The guest's kicks were refused.
     #[error("{0} kicks were not answered with 0")]
     KickRefused(u64),
+    /// A signal ended it before it measured anything.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// Calibration measured nothing.
     #[error("the guest did not run: calibration ended after {0:?} with no figure")]
     Calibration(Duration),
+}
+
+impl CellError {
+    /// Whether a signal ended it.
+    pub fn is_interruption(&self) -> bool {
+        let vm = |e: &LockVmError| matches!(e, LockVmError::Vm(VmError::Interrupted(_)));
+        match self {
+            Self::Interrupted(_) => true,
+            Self::Guest(e) => vm(e),
+            _ => false,
+        }
+    }
 }
 
 impl From<MemoryError> for CellError {
@@ -125,8 +141,11 @@ pub fn calibrate(backend: &Backend, spec: &VmSpec) -> Result<Speed, CellError> {
         };
         let mut vm = LockVm::start(&spec, backend.host(), &program)?;
         let (memory, hz) = (Arc::clone(vm.memory()), vm.parts.clock_hz as f64);
-        vm.running.wait(begin + LIMIT)?;
+        let waited = vm.running.wait(begin + LIMIT)?;
         check_ends(&vm.running.stop()?)?;
+        if waited == Waited::Interrupted {
+            return Err(Interrupted.into());
+        }
         let ticks = LockResults::read(&memory, 1)?.calibration;
         let time = ticks as f64 / hz;
         if time >= ENOUGH.as_secs_f64() {
@@ -233,6 +252,7 @@ impl Cell {
         let cpu_before = cpu_time();
         let mut vms = Vec::new();
         for _ in 0..self.vms.max(1) {
+            ending::check()?;
             let vm = LockVm::start(spec, backend.host(), &program)?;
             let switches = watch(spec.trace.as_ref(), &vm);
             let meter = Meter::new(&vm.parts.threads());
@@ -283,7 +303,8 @@ impl Cell {
         let Measured {
             mut vm, switches, ..
         } = measured;
-        let left = vm.running.wait(Instant::now() + LEAVE_LIMIT)?;
+        let limit = Instant::now() + ending::at_most(LEAVE_LIMIT);
+        let left = vm.running.wait(limit)?;
         let seconds = vm.running.started().elapsed().as_secs_f64();
         let counter = vm.counter()?;
         let kvm_stats = vm.kvm_stats()?;

@@ -118,6 +118,9 @@ pub struct DemoConfig {
     pub trace: Option<Collector>,
 }
 
+/// vCPUs of all VMs that run at once; each is a thread.
+const MOST_VCPUS: u32 = image::MAX_VCPUS;
+
 /// Why the demo could not be run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
@@ -133,6 +136,14 @@ pub enum DemoError {
         limit: u32,
         /// Whose limit it is.
         limit_of: &'static str,
+    },
+    /// More threads than anybody wants to wait for.
+    #[error("--vms {vms} of --vcpus {vcpus}: at most {MOST_VCPUS} vCPUs run at once")]
+    VcpusAtOnce {
+        /// The number of VMs that was asked for.
+        vms: u32,
+        /// The number of vCPUs of each.
+        vcpus: u32,
     },
     /// No such halt mode or transport here.
     #[error(transparent)]
@@ -257,6 +268,10 @@ pub fn plan(config: &DemoConfig, backend: &Backend) -> Result<Vec<Cell>, DemoErr
                 limit_of,
             });
         }
+        let too_many = |&&vms: &&u32| vms.saturating_mul(vcpus) > MOST_VCPUS;
+        if let Some(&vms) = config.numbers_of_vms().iter().find(too_many) {
+            return Err(DemoError::VcpusAtOnce { vms, vcpus });
+        }
         for &mode in &config.modes {
             for (i, &halt_kick) in found.iter().enumerate() {
                 if i > 0 && (mode == Mode::Spin || !choose::has_room(halt_kick, vcpus)) {
@@ -326,12 +341,22 @@ pub fn run(
     let Some(first) = cells.first() else {
         return Ok(outcome);
     };
-    let speed = cell::calibrate(backend, &first.spec)?;
+    let speed = match cell::calibrate(backend, &first.spec) {
+        Err(e) if e.is_interruption() => {
+            outcome.interrupted = true;
+            return Ok(outcome);
+        }
+        speed => speed?,
+    };
     for cell in cells {
         let HaltKick { halt, transport } = cell.spec.halt_kick;
         let transport = transport.name(backend.instruction());
         watcher.begins(cell, &table::label(cell.mode, halt, transport));
-        let (rows, interrupted) = cell.run(backend, &config.workload, speed, config.time)?;
+        let ran = cell.run(backend, &config.workload, speed, config.time);
+        let (rows, interrupted) = match ran {
+            Err(e) if e.is_interruption() => (Vec::new(), true),
+            ran => ran?,
+        };
         let before = outcome.rows.len();
         outcome.rows.extend(rows);
         watcher.measured(&outcome.rows, before);

@@ -29,6 +29,8 @@ struct Buffer {
     closed: bool,
     /// The writer is gone: its descriptor takes nothing more.
     broken: bool,
+    /// Why, until somebody asks.
+    error: Option<io::Error>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +92,23 @@ impl Output {
                 .wait(buffer)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Takes `bytes` if there is room for them, all or none: whether it did. For
+    /// those who can't wait.
+    pub fn offer(&self, bytes: &[u8]) -> bool {
+        let mut buffer = self.shared.lock();
+        let room = buffer.bytes.len() + bytes.len() <= CAPACITY;
+        if room && !buffer.broken {
+            buffer.bytes.extend_from_slice(bytes);
+            self.shared.filled.notify_one();
+        }
+        room
+    }
+
+    /// What the writer failed by: some of the output is lost.
+    pub fn take_error(&self) -> Option<io::Error> {
+        self.shared.lock().error.take()
     }
 
     /// From now on no vCPU waits for room: what finds none is dropped.
@@ -155,8 +174,9 @@ fn drain<W: Write>(shared: &Shared, mut to: W) {
         drop(buffer);
         let written = to.write_all(&taken).and_then(|()| to.flush());
         taken.clear();
-        if written.is_err() {
-            // The reader has gone: the guest prints to nobody.
+        if let Err(e) = written {
+            // The reader has gone, say: the guest prints to nobody.
+            shared.lock().error = Some(e);
             shared.give_up();
             return;
         }
@@ -241,10 +261,20 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_error() {
+    fn a_reader_that_went_away_holds_nobody_up_and_is_told() {
         let (mut output, go, got) = slow();
         drop((go, got));
         print(&mut output, &[b'x'; 2 * CAPACITY]);
         output.flush_within(Duration::from_secs(60));
+        assert!(output.take_error().is_some());
+        assert!(output.take_error().is_none(), "once");
+    }
+
+    #[test]
+    fn an_offer_is_taken_whole_or_not_at_all() {
+        let output = Output::default();
+        assert!(output.offer(&[b'x'; CAPACITY]));
+        assert!(!output.offer(b"x"));
+        assert_eq!(output.shared.lock().bytes.len(), CAPACITY);
     }
 }

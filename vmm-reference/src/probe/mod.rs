@@ -15,6 +15,7 @@ use crate::halt_mode::HaltMode;
 use crate::host::{self, HostError, KvmHost, Virtualization};
 use crate::jail::{self, JailError, ThreadKind};
 use crate::memory::MemoryError;
+use crate::signals::ending::Interrupted;
 use crate::transport::{HaltKick, Instruction, Transport};
 use crate::vm::{VmError, VmSpec};
 
@@ -61,6 +62,9 @@ pub enum ProbeError {
     /// The system refused a thread or a signal handler.
     #[error("probe: {0}")]
     System(#[from] std::io::Error),
+    /// A signal ended it.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// A test guest did not let its thread go.
     #[error("a test guest's vCPU did not come back from KVM_RUN")]
     Stuck,

@@ -14,7 +14,7 @@ use crate::host::{KvmHost, Virtualization};
 use crate::jail::{self, ThreadKind};
 use crate::payload::image::CodeImage;
 use crate::payload::{ABSENT_APIC_ID, lock_code};
-use crate::signals;
+use crate::signals::{self, ending};
 use crate::transport::{HaltKick, Instruction, Transport};
 use crate::vm::{Vm, VmSpec};
 
@@ -96,6 +96,7 @@ fn run(
     transport: Transport,
     instruction: Instruction,
 ) -> Result<Trial, ProbeError> {
+    ending::check()?;
     let code = match (transport, instruction) {
         (Transport::Port | Transport::Hosted, _) => lock_code::doorbell_kick(),
         (Transport::Xen | Transport::Kvm, Instruction::Vmcall) => lock_code::vmcall(),
@@ -129,6 +130,7 @@ fn run(
     let trial = result.map_err(|_| ProbeError::Stuck)??;
     // It has reported: nothing but its return is left.
     let _ = thread.join();
+    ending::check()?;
     Ok(trial)
 }
 

@@ -3,18 +3,21 @@
 //! On a terminal, Ctrl-A is the escape: Ctrl-A x ends the VM, Ctrl-A Ctrl-A (or
 //! Ctrl-A a) types one. What comes from a pipe goes through as it is.
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd as _;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use rustix::fd::AsRawFd as _;
 
+use super::input::Input;
 use crate::devices::serial::Com1;
 use crate::vm::VmHandle;
 
 const CTRL_A: u8 = 0x01;
 /// As much as a serial port's FIFO takes.
 const CHUNK: usize = 64;
+/// Keys that may wait for a guest that does not read them.
+const TYPED: usize = 4096;
 
 /// What comes of keys pressed.
 #[derive(Debug, Default)]
@@ -44,96 +47,86 @@ impl Escape {
     }
 }
 
-/// The subscriber that reads standard input.
+/// The subscriber that brings standard input to the guest.
 #[derive(Debug)]
 pub(super) struct Console {
     com1: Com1,
     vm: VmHandle,
+    input: Input,
     escape: Option<Escape>,
-    reading: bool,
+    /// Read, and not yet the guest's.
+    pending: VecDeque<u8>,
     over: bool,
 }
 
 impl Console {
     /// `terminal`: standard input is one, so that Ctrl-A is special.
-    pub(super) fn new(com1: Com1, vm: VmHandle, terminal: bool) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The system refused the thread that reads.
+    pub(super) fn new(com1: Com1, vm: VmHandle, terminal: bool) -> io::Result<Self> {
+        Ok(Self {
             com1,
             vm,
+            input: Input::start()?,
             escape: terminal.then(Escape::default),
-            reading: false,
+            pending: VecDeque::new(),
             over: false,
+        })
+    }
+
+    /// Gives the guest what it has room for, and asks for more.
+    fn pump(&mut self) {
+        let give = self.com1.room().min(self.pending.len());
+        let keys: Vec<u8> = self.pending.drain(..give).collect();
+        self.com1.input(&keys);
+        let room = match self.escape {
+            // Read on though the guest does not: a key may be the one that ends it.
+            Some(_) => TYPED.saturating_sub(self.pending.len()),
+            // What the guest does not take stays where it is.
+            None if self.pending.is_empty() => self.com1.room().min(CHUNK),
+            None => 0,
+        };
+        if room > 0 && !self.over {
+            self.input.ask(room);
         }
     }
 
-    fn watch_input(&mut self, ops: &mut EventOps, on: bool) {
-        if self.over || self.reading == on {
+    fn arrived(&mut self, keys: &[u8]) {
+        if keys.is_empty() {
+            self.over = true;
             return;
         }
-        let stdin = io::stdin();
-        let event = Events::new(&stdin, EventSet::IN);
-        let done = if on {
-            ops.add(event)
-        } else {
-            ops.remove(event)
-        };
-        // A file or /dev/null can't be waited for: then there is no input.
-        self.over = done.is_err();
-        self.reading = on && done.is_ok();
-    }
-
-    fn read(&mut self, ops: &mut EventOps) {
-        let room = self.com1.room().min(CHUNK);
-        if room == 0 {
-            // Until the guest has read: `in_buffer_empty` says so.
-            return self.watch_input(ops, false);
-        }
-        let mut chunk = [0; CHUNK];
-        let Some(space) = chunk.get_mut(..room) else {
-            return;
-        };
-        match rustix::io::read(io::stdin().as_fd(), space) {
-            Ok(0) => {
-                self.watch_input(ops, false);
-                self.over = true;
-            }
-            Ok(n) => {
-                let keys = chunk.get(..n).unwrap_or_default();
-                match &mut self.escape {
-                    Some(escape) => {
-                        let mut input = Vec::with_capacity(n);
-                        if escape.filter(keys, &mut input) {
-                            self.vm.ask_to_stop();
-                        }
-                        self.com1.input(&input);
-                    }
-                    None => self.com1.input(keys),
+        match &mut self.escape {
+            Some(escape) => {
+                let mut input = Vec::with_capacity(keys.len());
+                if escape.filter(keys, &mut input) {
+                    self.vm.ask_to_stop();
                 }
+                self.pending.extend(input);
             }
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            Err(_) => {
-                self.watch_input(ops, false);
-                self.over = true;
-            }
+            None => self.pending.extend(keys),
         }
     }
 }
 
 impl MutEventSubscriber for Console {
     fn init(&mut self, ops: &mut EventOps) {
-        // A fresh, valid descriptor, added once.
-        let _ = ops.add(Events::new(self.com1.input_wanted(), EventSet::IN));
-        self.watch_input(ops, true);
+        for fd in [self.com1.input_wanted(), self.input.event()] {
+            // Fresh, valid descriptors, each added once.
+            let _ = ops.add(Events::new(fd, EventSet::IN));
+        }
+        self.pump();
     }
 
-    fn process(&mut self, events: Events, ops: &mut EventOps) {
+    fn process(&mut self, events: Events, _ops: &mut EventOps) {
         if events.fd() == self.com1.input_wanted().as_raw_fd() {
             // Empty is EAGAIN: woken twice for one.
             let _ = self.com1.input_wanted().read();
-            self.watch_input(ops, true);
-        } else {
-            self.read(ops);
+        } else if let Some(keys) = self.input.take() {
+            self.arrived(&keys);
         }
+        self.pump();
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod config;
 mod console;
+mod input;
 mod operator;
 
 use std::io;
@@ -14,11 +15,13 @@ use crate::backend::xen;
 use crate::boot::{BootError, BootImage};
 use crate::control::{ControlError, Server, Socket};
 use crate::cpuid::CpuidError;
+use crate::descriptor::Descriptor;
 use crate::devices::output::Output;
 use crate::devices::serial::Com1;
 use crate::halt_mode::HaltMode;
 use crate::host::{HostError, KvmHost};
 use crate::jail::{self, JailError, ThreadKind};
+use crate::signals::ending;
 use crate::stats::StatsError;
 use crate::terminal::RawMode;
 use crate::trace::file::{TraceFile, TraceFileError};
@@ -78,12 +81,22 @@ pub enum RunError {
     Vcpu {
         /// The vCPU's index.
         index: usize,
-        /// What happened; registers on further lines.
+        /// What happened.
         reason: String,
+        /// The vCPU's registers, on lines of their own; empty if there are none.
+        registers: String,
     },
 }
 
 impl RunError {
+    /// More lines, beside the one that says what happened.
+    pub fn details(&self) -> &str {
+        match self {
+            Self::Vcpu { registers, .. } => registers,
+            _ => "",
+        }
+    }
+
     fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { what, source }
     }
@@ -116,6 +129,10 @@ impl RunEnd {
 /// # Errors
 /// It could not be booted, or it failed.
 pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
+    // Before anything that takes time or changes the terminal: a request to end is
+    // followed in order from here on, and SIGUSR1 ends nothing.
+    signals::install().map_err(RunError::io("handle SIGTERM"))?;
+    let stats_request = signals::install_stats().map_err(RunError::io("handle SIGUSR1"))?;
     let host = KvmHost::open()?;
     config.check(host.kvm.get_max_vcpus())?;
     let output = Output::default();
@@ -139,7 +156,11 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
         trace: trace.as_ref().map(|trace| trace.collector().vm("run")),
     };
     let effects = spec.effects_of_pv(Some(&host))?;
-    let vm = Vm::build(&spec, Some(&host), &image)?;
+    let vm = match Vm::build(&spec, Some(&host), &image) {
+        // It was asked to end before it began.
+        Err(VmError::Interrupted(_)) => return Ok(RunEnd::Stopped),
+        vm => vm?,
+    };
     let missing = vm.parts().stats.as_ref().and_then(|stats| stats.missing());
     if let (true, Some(missing)) = (config.stats, missing) {
         return Err(RunError::NoStats(missing.to_string()));
@@ -148,35 +169,34 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     if let Some(why) = no_pv_locks(config, &vm.parts().negotiated, &effects) {
         stderr::message(why);
     }
-    let stats_request = signals::install_stats().map_err(RunError::io("handle SIGUSR1"))?;
     let control = config.control.as_deref().map(Socket::bind).transpose()?;
     let raw = RawMode::enter().map_err(RunError::io("make the terminal raw"))?;
     let (mut vm, mut parts) = vm.start()?;
     // Not before the guest runs: what it prints meanwhile is kept.
-    let writing = output.write_to(io::stdout());
+    let writing = output.write_to(Descriptor(io::stdout()));
     let com1 = parts.com1.take();
     let watched = spec.trace.as_ref().and_then(|trace| {
         let switches = trace.watch(&parts.threads()).ok()?;
         Some((trace, switches))
     });
     let operator = Operator::new(vm.handle(), parts, vm.started());
+    let lines = Output::default();
+    let stats = StatsOnSignal::new(stats_request, config.stats, operator.clone(), lines.clone());
     let waited = writing
         .map_err(RunError::io("start the console"))
-        .and_then(|()| {
-            let stats = StatsOnSignal {
-                request: stats_request,
-                all: config.stats,
-                operator: operator.clone(),
-            };
-            supervise(&mut vm, control, com1, &operator, stats, &raw)
-        });
+        .and_then(|()| supervise(&mut vm, control, com1, &operator, stats, &raw));
     if matches!(waited, Ok(Waited::Ended)) {
-        output.flush_within(FLUSH_LIMIT);
+        output.flush_within(ending::at_most(FLUSH_LIMIT));
+    }
+    if matches!(waited, Ok(Waited::Interrupted)) {
+        // However it was asked: nobody who does not read holds it up.
+        ending::begin();
     }
     // A vCPU that waits for its output to be read must come back.
     output.close();
     let ended = vm.stop()?;
-    output.flush_within(FLUSH_LIMIT);
+    output.flush_within(ending::at_most(FLUSH_LIMIT));
+    lines.flush_within(ending::at_most(FLUSH_LIMIT));
     if let Some((trace, switches)) = watched {
         trace.add(switches);
     }
@@ -184,6 +204,11 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
         trace.write()?;
     }
     drop(raw);
+    if let Some(e) = output.take_error().filter(|e| !is_expected(e)) {
+        stderr::message(format_args!(
+            "the guest's output is lost, from some point on: standard output: {e}"
+        ));
+    }
     waited?;
     if config.stats {
         stderr::raw(&operator.stats_text()?);
@@ -211,15 +236,25 @@ fn supervise(
     raw: &Option<RawMode>,
 ) -> Result<Waited, RunError> {
     if let Some(com1) = com1 {
-        vm.subscribe(Box::new(Console::new(com1, vm.handle(), raw.is_some())));
+        let console = Console::new(com1, vm.handle(), raw.is_some());
+        let console = console.map_err(RunError::io("read standard input"))?;
+        vm.subscribe(Box::new(console));
     }
     vm.subscribe(Box::new(stats));
     if let Some(socket) = control {
-        vm.subscribe(Box::new(Server::new(socket, operator.clone())));
+        let server = Server::new(socket, operator.clone());
+        let server = server.map_err(RunError::io("serve the control socket"))?;
+        vm.subscribe(Box::new(server));
     }
     // All that is opened is open.
     jail::enter(ThreadKind::EventLoop)?;
     Ok(vm.wait_first()?)
+}
+
+/// Whoever read it has gone, or reads no more: that is the reader's affair.
+fn is_expected(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, Interrupted};
+    matches!(error.kind(), BrokenPipe | Interrupted)
 }
 
 /// One answer for all vCPUs: a failure before an end, an end before a stop.
@@ -231,11 +266,11 @@ fn verdict(ended: &[Ended]) -> Result<RunEnd, RunError> {
             Ended::Reset | Ended::PowerOff => end = RunEnd::Down,
             Ended::ExitPort(value) => end = RunEnd::ExitPort(*value),
             Ended::TripleFault(_) | Ended::Failed(..) => {
-                let registers = ended.registers().map(|r| format!("\n{r}"));
-                let registers = registers.unwrap_or_default();
+                let registers = ended.registers().map(|r| format!("{r}\n"));
                 return Err(RunError::Vcpu {
                     index,
-                    reason: format!("{ended}{registers}"),
+                    reason: ended.to_string(),
+                    registers: registers.unwrap_or_default(),
                 });
             }
         }
@@ -274,9 +309,11 @@ mod tests {
         registers.sregs.cs.selector = 0xf000;
         let fault = |registers: &Registers| {
             let ended = Ended::TripleFault(Some(Box::new(registers.clone())));
-            verdict(&[ended]).unwrap_err().to_string()
+            let error = verdict(&[ended]).unwrap_err();
+            assert_eq!(error.to_string().lines().count(), 1);
+            error.details().to_string()
         };
-        assert_eq!(fault(&registers).lines().count(), 1);
+        assert_eq!(fault(&registers), "");
         registers.regs.rip = 0x10_0020;
         assert!(fault(&registers).contains("rip    0000000000100020"));
     }

@@ -1,6 +1,7 @@
 //! A running guest as its operator sees it: by the control socket, by SIGUSR1,
 //! by `--stats`.
 
+use std::io;
 use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
 use std::time::Instant;
@@ -11,8 +12,9 @@ use serde_json::{Value, json};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::control::{Request, Target};
+use crate::descriptor::Descriptor;
+use crate::devices::output::Output;
 use crate::stats::{KvmStats, StatsError};
-use crate::stderr;
 use crate::vm::{VmHandle, VmParts};
 
 /// All that an operator can ask of.
@@ -109,10 +111,58 @@ impl Target for Operator {
 /// Prints a line of statistics whenever SIGUSR1 comes.
 #[derive(Debug)]
 pub(super) struct StatsOnSignal {
-    pub(super) request: &'static EventFd,
+    request: &'static EventFd,
     /// What `--stats` prints comes before the line.
-    pub(super) all: bool,
-    pub(super) operator: Operator,
+    all: bool,
+    operator: Operator,
+    /// Standard error, on a thread of its own: nobody has to read it, and the loop
+    /// must not wait. Started by the first signal.
+    lines: Output,
+    started: bool,
+    lost: u64,
+}
+
+impl StatsOnSignal {
+    /// Prints to `lines`, which has no writer yet.
+    pub(super) fn new(
+        request: &'static EventFd,
+        all: bool,
+        operator: Operator,
+        lines: Output,
+    ) -> Self {
+        Self {
+            request,
+            all,
+            operator,
+            lines,
+            started: false,
+            lost: 0,
+        }
+    }
+
+    fn print(&mut self) {
+        if !self.started {
+            // Without a thread the lines are lost, and the next one says so.
+            let writing = self.lines.write_to(Descriptor(io::stderr()));
+            self.started = writing.is_ok();
+        }
+        let mut line = String::new();
+        // A count that can't be read is missing in the line too.
+        if let (true, Ok(text)) = (self.all, self.operator.stats_text()) {
+            line = text;
+        }
+        line.push_str("vmm-reference: ");
+        line.push_str(&self.operator.stats_line());
+        if self.lost > 0 {
+            line.push_str(&format!(", {} lines before this one lost", self.lost));
+        }
+        line.push('\n');
+        if self.started && self.lines.offer(line.as_bytes()) {
+            self.lost = 0;
+        } else {
+            self.lost += 1;
+        }
+    }
 }
 
 impl MutEventSubscriber for StatsOnSignal {
@@ -123,11 +173,7 @@ impl MutEventSubscriber for StatsOnSignal {
 
     fn process(&mut self, events: Events, _ops: &mut EventOps) {
         if events.fd() == self.request.as_raw_fd() && self.request.read().is_ok() {
-            // A count that can't be read is missing in the line too.
-            if let (true, Ok(text)) = (self.all, self.operator.stats_text()) {
-                stderr::raw(&text);
-            }
-            stderr::message(self.operator.stats_line());
+            self.print();
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::payload::layout::{issue, param, result};
 use crate::payload::waiters::image::WaiterImage;
 use crate::payload::waiters::layout::{WaiterProgram, mode};
 use crate::policy::Policy;
+use crate::signals::ending::{self, Interrupted};
 use crate::stats::meter::Meter;
 use crate::trace::{Collector, Switches, VmTrace};
 use crate::transport::{self, HaltKick};
@@ -69,6 +70,9 @@ pub enum CellError {
     /// A vCPU did not leave the guest.
     #[error("it did not leave its guests within {} s", LEAVE_LIMIT.as_secs())]
     Hung,
+    /// A signal ended it.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// It did not run.
     #[error("the guest did not run: calibration measured nothing")]
     Calibration,
@@ -155,8 +159,11 @@ impl Cells {
             let image = WaiterImage::new(&program, 1)?;
             let spec = VmSpec::bare(1, self.halt_kick(None));
             let (mut running, parts) = Vm::build(&spec, self.backend.host(), &image)?.start()?;
-            running.wait(Instant::now() + LEAVE_LIMIT)?;
+            let waited = running.wait(Instant::now() + LEAVE_LIMIT)?;
             drop(running.stop()?);
+            if waited == Waited::Interrupted {
+                return Err(Interrupted.into());
+            }
             let ticks = memory::read_word(&parts.memory, result_page(0) + result::CALIBRATION)?;
             let seconds = ticks as f64 / parts.clock_hz as f64;
             if seconds >= 0.002 {
@@ -223,6 +230,7 @@ impl Cells {
         let program = self.program(Some(key));
         let mut ready = Vec::new();
         for _ in 0..key.vms {
+            ending::check()?;
             let trace = trace.map(|collector| collector.vm(key.to_string()));
             let spec = VmSpec {
                 policy: self.policy,
@@ -291,7 +299,7 @@ impl Cells {
                 vm.parts.kicks.kick(id);
             }
         }
-        let limit = Instant::now() + LEAVE_LIMIT;
+        let limit = Instant::now() + ending::at_most(LEAVE_LIMIT);
         for vm in vms {
             if vm.running.wait(limit)? == Waited::Deadline {
                 return Err(CellError::Hung);
@@ -308,6 +316,8 @@ impl Measure for Cells {
                 Some(repetition) => Run::Measured(Box::new(repetition)),
                 None => Run::Interrupted,
             },
+            // Whatever it was that could not be done then.
+            Err(_) if ending::is_asked() => Run::Interrupted,
             Err(e) => Run::Failed(e.to_string()),
         }
     }

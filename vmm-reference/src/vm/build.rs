@@ -32,6 +32,7 @@ use crate::irqchip::KernelSignals;
 use crate::irqchip::userspace::Features;
 use crate::kicks::Kicks;
 use crate::memory::GuestMemory;
+use crate::signals::ending;
 use crate::stats::{VcpuCounts, VcpuStats, VmmStats};
 use crate::threads::VcpuThreads;
 use crate::transport::{HaltKick, Transport};
@@ -211,6 +212,8 @@ fn on_kvm(
     let mut vcpus = Vec::new();
     let mut stats = VcpuStats::default();
     for index in 0..spec.vcpus {
+        // Thousands of them take their time.
+        ending::check()?;
         let cpuid = match &spec.platform {
             Platform::Bare | Platform::BareApics => {
                 cpuid::for_vcpu(&host.cpuid, negotiated, index, apic)?

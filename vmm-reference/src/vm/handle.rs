@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pv_lock_host::{HaltScheduler, Kicker};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::signals::ending::{self, Interrupted};
 use crate::threads::VcpuThreads;
 use crate::vcpu::PauseListener;
 
@@ -18,12 +19,18 @@ const LOOK_AGAIN: Duration = Duration::from_micros(20);
 /// ... and after this one while some have not arrived.
 const LOOK_ONCE_MORE: Duration = Duration::from_millis(1);
 
-/// The vCPU that has not left the guest within a second; the pause was given up.
+/// Why a pause was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("vCPU {index} did not pause within {} s", PAUSE_LIMIT.as_secs())]
-pub struct NotPaused {
-    /// The vCPU's index.
-    pub index: usize,
+pub enum NotPaused {
+    /// A vCPU has not left the guest within a second.
+    #[error("vCPU {index} did not pause within {} s", PAUSE_LIMIT.as_secs())]
+    Running {
+        /// The vCPU's index.
+        index: usize,
+    },
+    /// A signal asked for the end of the process meanwhile.
+    #[error(transparent)]
+    Ending(#[from] Interrupted),
 }
 
 /// Pauses, resumes and stops a running VM.
@@ -47,8 +54,8 @@ impl VmHandle {
     /// their guests wrote is seen.
     ///
     /// # Errors
-    /// A vCPU does not leave the guest: its output has stalled, for one. Then all
-    /// run on.
+    /// A vCPU does not leave the guest: its output has stalled, for one. Or the
+    /// process is to end. Then all run on.
     pub fn pause(&self) -> Result<(), NotPaused> {
         let limit = Instant::now() + PAUSE_LIMIT;
         self.kicker.pause_all();
@@ -57,7 +64,11 @@ impl VmHandle {
             if Instant::now() > limit {
                 let index = self.first_running();
                 self.resume();
-                return Err(NotPaused { index });
+                return Err(NotPaused::Running { index });
+            }
+            if let Err(interrupted) = ending::check() {
+                self.resume();
+                return Err(interrupted.into());
             }
             self.bell.wait();
         }

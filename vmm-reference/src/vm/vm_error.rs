@@ -7,6 +7,7 @@ use pv_lock_host::{BuildError, KvmKickError};
 
 use crate::backend::BackendError;
 use crate::cpuid::CpuidError;
+use crate::signals::ending::Interrupted;
 
 /// How long an ordered stop may take before a vCPU is given up.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -40,6 +41,9 @@ pub enum VmError {
         /// The error that the system returned.
         source: io::Error,
     },
+    /// A signal asked for the end of the process.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// The event loop failed.
     #[error("event loop: {0}")]
     Events(#[from] event_manager::Error),

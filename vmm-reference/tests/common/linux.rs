@@ -152,5 +152,9 @@ pub(crate) fn bzimage() -> Vec<u8> {
     put(&mut image, 0x258, &u64::from(LOAD).to_le_bytes());
     put(&mut image, 0x260, &0x1_0000u32.to_le_bytes());
     image.extend(linux_printer());
+    // All behind the setup, in paragraphs of 16 bytes.
+    image.resize(image.len().next_multiple_of(16), 0);
+    let paragraphs = u32::try_from((image.len() - 2 * SECTOR) / 16).unwrap();
+    put(&mut image, 0x1f4, &paragraphs.to_le_bytes());
     image
 }

@@ -3,16 +3,19 @@
 // Each test binary uses another part.
 #![allow(dead_code, reason = "each test file is a program of its own")]
 
+pub(crate) mod control;
 #[macro_use]
 pub(crate) mod guests;
 pub(crate) mod linux;
 
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::{PipeReader, PipeWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// A guest of a few instructions ends long before; an emulating, loaded host
@@ -26,6 +29,36 @@ pub(crate) fn kvm() -> bool {
         eprintln!("not run: /dev/kvm is missing or refused here");
     }
     usable
+}
+
+/// A process that does not outlive its test, however that ends.
+pub(crate) struct Process(Child);
+
+impl std::ops::Deref for Process {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts it.
+pub(crate) fn spawn(command: &mut Command) -> Process {
+    Process(command.spawn().unwrap())
 }
 
 /// A directory that goes away with the test.
@@ -120,6 +153,39 @@ pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
             return None;
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Sends the process a signal.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// A pipe that is full: the end to read from, which nobody does, and the other one
+/// to give to a child.
+pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    // The last one does not fit.
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+/// Waits until the process handles this signal, or is gone.
+pub(crate) fn until_it_handles(child: &Child, signal: Signal) {
+    let bit = 1u64 << (signal.as_raw() - 1);
+    let end = Instant::now() + LIMIT;
+    let path = format!("/proc/{}/status", child.id());
+    while let Ok(status) = std::fs::read_to_string(&path) {
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let Some(caught) = caught else { return };
+        if u64::from_str_radix(caught.trim(), 16).unwrap() & bit != 0 {
+            return;
+        }
+        assert!(Instant::now() < end, "it never handles {signal:?}");
+        std::thread::yield_now();
     }
 }
 
