@@ -10,8 +10,9 @@ pub mod serial;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pm::PowerManagement;
-use serial::Com1;
+use pm::{PowerManagement, SavedPm};
+use serde::{Deserialize, Serialize};
+use serial::{Com1, SavedCom1};
 
 /// Writing value `v` here ends the VM with status `(v << 1) | 1`, as QEMU's
 /// isa-debug-exit does.
@@ -35,6 +36,14 @@ struct Pc {
     pm: PowerManagement,
 }
 
+/// The state of a VM's devices. The keyboard controller has none.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedDevices {
+    /// Those of a PC, if it is one.
+    pc: Option<(SavedCom1, SavedPm)>,
+    unclaimed: u64,
+}
+
 /// All devices of a VM; shared by its vCPUs.
 #[derive(Debug, Default)]
 pub struct Bus {
@@ -52,6 +61,32 @@ impl Bus {
                 pm: PowerManagement::new(),
             }),
             unclaimed: AtomicU64::new(0),
+        }
+    }
+
+    /// The devices' state, while no vCPU runs.
+    pub fn save(&self) -> SavedDevices {
+        let pc = self.pc.as_ref().map(|pc| (pc.com1.save(), pc.pm.save()));
+        SavedDevices {
+            pc,
+            unclaimed: self.unclaimed_accesses(),
+        }
+    }
+
+    /// Puts a saved state in, before a vCPU runs.
+    ///
+    /// # Errors
+    /// It is that of another machine, or the system refused something.
+    pub fn restore(&self, saved: &SavedDevices) -> std::io::Result<()> {
+        // Relaxed: a statistic.
+        self.unclaimed.store(saved.unclaimed, Ordering::Relaxed);
+        match (&self.pc, &saved.pc) {
+            (Some(pc), Some((com1, pm))) => {
+                pc.pm.restore(pm);
+                pc.com1.restore(com1)
+            }
+            (None, None) => Ok(()),
+            _ => Err(std::io::Error::other("the devices of another machine")),
         }
     }
 
