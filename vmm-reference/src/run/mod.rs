@@ -4,6 +4,7 @@
 pub mod config;
 mod console;
 mod operator;
+mod restored;
 
 use std::io;
 use std::time::Duration;
@@ -12,22 +13,25 @@ use cpuid_features::{KvmFeatures, Negotiated};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::backend::xen;
-use crate::boot::{BootError, BootImage};
+use crate::boot::{BootError, BootImage, BootSource};
 use crate::control::{ControlError, Server, Socket};
 use crate::cpuid::CpuidError;
 use crate::devices::output::Output;
 use crate::devices::serial::Com1;
 use crate::halt_mode::HaltMode;
 use crate::host::{HostError, KvmHost};
+use crate::snapshot::SnapshotError;
 use crate::stats::StatsError;
 use crate::terminal::RawMode;
+use crate::trace::VmTrace;
 use crate::trace::file::{TraceFile, TraceFileError};
 use crate::vcpu::Ended;
 use crate::vm::{Platform, RunningVm, Vm, VmError, VmSpec, Waited};
 use crate::{signals, stderr};
-use config::{ConfigError, RunConfig};
+use config::{ConfigError, RunConfig, Source};
 use console::Console;
 use operator::{Operator, StatsOnSignal};
+use restored::MemoryCheck;
 
 /// How long the guest's last words may take to be written.
 const FLUSH_LIMIT: Duration = Duration::from_millis(300);
@@ -50,6 +54,9 @@ pub enum RunError {
     /// The VM can't be built, started or stopped.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// The snapshot to go on with.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// KVM's statistics can't be read.
     #[error(transparent)]
     Stats(#[from] StatsError),
@@ -114,44 +121,35 @@ impl RunEnd {
 /// It could not be booted, or it failed.
 pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let host = KvmHost::open()?;
-    config.check(host.kvm.get_max_vcpus())?;
     let output = Output::default();
-    let image = BootImage::load(
-        &config.boot,
-        config.memory.bytes(),
-        config.cpus,
-        config.hardware(),
-    )?;
     let trace = config.trace.as_deref().map(TraceFile::create).transpose()?;
-    let spec = VmSpec {
-        vcpus: config.cpus,
-        halt_kick: config.halt_kick(image.format(), xen::offered(&host.kvm)),
-        policy: config.policy(),
-        pv: config.pv,
-        enforce_features: true,
-        map_gpa_range: false,
-        platform: Platform::Pc(output.clone()),
-        x2apic: config.x2apic,
-        trace: trace.as_ref().map(|trace| trace.collector().vm("run")),
+    let vm_trace = trace.as_ref().map(|trace| trace.collector().vm("run"));
+    let (vm, mut restored) = match &config.source {
+        Source::Boot(boot) => {
+            let vm = booted(config, boot, &host, &output, vm_trace.clone())?;
+            (vm, None)
+        }
+        Source::Snapshot(path) => {
+            let (vm, snapshot) = restored::open(path, config, &host, &output, vm_trace.clone())?;
+            (vm, Some(snapshot))
+        }
     };
-    let effects = spec.effects_of_pv(Some(&host))?;
-    let vm = Vm::build(&spec, Some(&host), &image)?;
     let missing = vm.parts().stats.as_ref().and_then(|stats| stats.missing());
     if let (true, Some(missing)) = (config.stats, missing) {
         return Err(RunError::NoStats(missing.to_string()));
-    }
-    effects.iter().for_each(stderr::message);
-    if let Some(why) = no_pv_locks(config, &vm.parts().negotiated, &effects) {
-        stderr::message(why);
     }
     let stats_request = signals::install_stats().map_err(RunError::io("handle SIGUSR1"))?;
     let control = config.control.as_deref().map(Socket::bind).transpose()?;
     let raw = RawMode::enter().map_err(RunError::io("make the terminal raw"))?;
     let (mut vm, mut parts) = vm.start()?;
+    let check = restored.take().map(|snapshot| {
+        vm.handle().resume();
+        MemoryCheck::start(snapshot, vm.handle())
+    });
     // Not before the guest runs: what it prints meanwhile is kept.
     let writing = output.write_to(io::stdout());
     let com1 = parts.com1.take();
-    let watched = spec.trace.as_ref().and_then(|trace| {
+    let watched = vm_trace.as_ref().and_then(|trace| {
         let switches = trace.watch(&parts.threads()).ok()?;
         Some((trace, switches))
     });
@@ -165,6 +163,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     // A vCPU that waits for its output to be read must come back.
     output.close();
     let ended = vm.stop()?;
+    let intact = check.map(|check| check.finish(matches!(waited, Ok(Waited::Interrupted))));
     output.flush_within(FLUSH_LIMIT);
     if let Some((trace, switches)) = watched {
         trace.add(switches);
@@ -174,11 +173,43 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     }
     drop(raw);
     waited?;
+    intact.unwrap_or(Ok(()))?;
     if config.stats {
         stderr::raw(&operator.kvm_stats()?.text());
         stderr::raw(&operator.vmm_stats().text());
     }
     verdict(&ended)
+}
+
+/// A VM with a guest to boot. What the selection of features changed is said.
+fn booted(
+    config: &RunConfig,
+    boot: &BootSource,
+    host: &KvmHost,
+    output: &Output,
+    trace: Option<VmTrace>,
+) -> Result<Vm, RunError> {
+    config.check(host.kvm.get_max_vcpus())?;
+    let memory = config.memory.bytes();
+    let image = BootImage::load(boot, memory, config.cpus, config.hardware())?;
+    let spec = VmSpec {
+        vcpus: config.cpus,
+        halt_kick: config.halt_kick(image.format(), xen::offered(&host.kvm)),
+        policy: config.policy(),
+        pv: config.pv,
+        enforce_features: true,
+        map_gpa_range: false,
+        platform: Platform::Pc(output.clone()),
+        x2apic: config.x2apic,
+        trace,
+    };
+    let effects = spec.effects_of_pv(Some(host))?;
+    let vm = Vm::build(&spec, Some(host), &image)?;
+    effects.iter().for_each(stderr::message);
+    if let Some(why) = no_pv_locks(config, &vm.parts().negotiated, &effects) {
+        stderr::message(why);
+    }
+    Ok(vm)
 }
 
 /// Why a guest of several vCPUs that halt in this process runs without PV

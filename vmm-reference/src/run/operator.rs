@@ -2,6 +2,7 @@
 //! by `--stats`.
 
 use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -12,8 +13,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::control::{Request, Target};
 use crate::stats::{KvmStats, StatsError, VmmStats};
-use crate::stderr;
 use crate::vm::{VmHandle, VmParts};
+use crate::{signals, snapshot, stderr};
 
 /// All that an operator can ask of.
 #[derive(Clone, Debug)]
@@ -52,6 +53,29 @@ impl Operator {
     /// What this process counted.
     pub(super) fn vmm_stats(&self) -> &VmmStats {
         &self.0.parts.vmm_stats
+    }
+
+    /// Writes the VM to a file. It goes on afterwards, unless it was paused.
+    fn snapshot(&self, path: &Path) -> Result<Value, String> {
+        let Parts { vm, parts, .. } = &*self.0;
+        let begin = Instant::now();
+        let was_paused = vm.is_paused();
+        if !was_paused {
+            vm.pause().map_err(|e| e.to_string())?;
+        }
+        let written = parts.save(vm).and_then(|saved| {
+            let give_up = || signals::is_asked_to_stop();
+            Ok(snapshot::write(path, &saved, &parts.memory, &give_up)?)
+        });
+        if !was_paused {
+            vm.resume();
+        }
+        let written = written.map_err(|e| e.to_string())?;
+        Ok(json!({
+            "bytes": written.bytes,
+            "state_bytes": written.state_bytes,
+            "seconds": begin.elapsed().as_secs_f64(),
+        }))
     }
 
     /// All in one line.
@@ -102,6 +126,7 @@ impl Target for Operator {
                 vm.ask_to_stop();
                 Ok(json!({}))
             }
+            Request::Snapshot { path } => self.snapshot(&path),
         }
     }
 }
