@@ -7,11 +7,13 @@ use clap::{Args, Subcommand};
 
 use super::auto::{self, Auto};
 use super::{AnyError, print};
+use crate::bench::snapshot::rounds;
 use crate::bench::{control, handover, policies};
 use crate::demo::{Backend, BackendKind};
+use crate::halt_mode::HaltMode;
 use crate::stderr;
 
-/// Measure hand-overs, scheduling policies and pauses.
+/// Measure hand-overs, scheduling policies, pauses and snapshots.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     #[command(subcommand)]
@@ -35,6 +37,22 @@ enum Benchmark {
         #[arg(long)]
         json: bool,
     },
+    /// Whether the demo's guest survives that it is saved and restored again and
+    /// again, each time in a new process
+    Snapshot {
+        /// Times it is saved and restored
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        rounds: u32,
+        /// Number of its vCPUs
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+        vcpus: u32,
+        /// Who puts a halted vCPU to sleep
+        #[arg(long, default_value = "userspace")]
+        halt: HaltMode,
+        /// Print a JSON object instead of the text
+        #[arg(long)]
+        json: bool,
+    },
     /// The demo's pv rate by yield and polling policy, at 1x to 8x, as Markdown
     Policies {
         /// What runs the guest
@@ -51,7 +69,7 @@ enum Benchmark {
 
 impl super::Subcommand for BenchArgs {
     const NAME: &str = "bench";
-    const ABOUT: &str = "Measure hand-overs, scheduling policies and pauses";
+    const ABOUT: &str = "Measure hand-overs, scheduling policies, pauses and snapshots";
 
     fn run(self) -> Result<ExitCode, AnyError> {
         match self.what {
@@ -69,6 +87,19 @@ impl super::Subcommand for BenchArgs {
                     print(&format!("{}\n", serde_json::to_string_pretty(&parts)?))?;
                 } else {
                     print(&handover::text(&parts))?;
+                }
+            }
+            Benchmark::Snapshot {
+                rounds,
+                vcpus,
+                halt,
+                json,
+            } => {
+                let done = rounds::run(halt, vcpus, rounds)?;
+                if json {
+                    print(&format!("{}\n", serde_json::to_string_pretty(&done)?))?;
+                } else {
+                    print(&rounds::text(&done))?;
                 }
             }
             Benchmark::Policies {
