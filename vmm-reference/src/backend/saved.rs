@@ -100,7 +100,11 @@ impl SavedVcpu {
         }
         write_msrs(vcpu, &self.msrs)?;
         vcpu.set_vcpu_events(&self.events)
-            .map_err(ioctl("KVM_SET_VCPU_EVENTS"))
+            .map_err(ioctl("KVM_SET_VCPU_EVENTS"))?;
+        // So that its watchdogs do not take the time between for a lock-up. It fails
+        // exactly for a guest that has no kvmclock.
+        let _ = vcpu.kvmclock_ctrl();
+        Ok(())
     }
 
     fn set_tsc_rate(&self, vcpu: &VcpuFd) -> Result<(), BackendError> {

@@ -116,3 +116,113 @@ fn vendor(entries: &[kvm_cpuid_entry2]) -> String {
         false => name,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cpuid_features::{KvmFeatures, VmmSupport, offer};
+
+    fn entry(function: u32, index: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {
+        kvm_cpuid_entry2 {
+            function,
+            index,
+            eax,
+            ebx,
+            ecx,
+            edx,
+            ..Default::default()
+        }
+    }
+
+    /// "AuthenticAMD", as AMD's processors say it, and some features.
+    fn amd() -> Vec<kvm_cpuid_entry2> {
+        vec![
+            entry(0, 0, [0x10, 0x6874_7541, 0x444d_4163, 0x6974_6e65]),
+            entry(1, 0, [0, 0, 1 << 0 | 1 << 19, 1 << 25]),
+            entry(7, 0, [0, 1 << 5, 0, 0]),
+            entry(0x8000_0008, 0, [48, 0, 0, 0]),
+        ]
+    }
+
+    fn here(entries: &[kvm_cpuid_entry2]) -> CpuId {
+        CpuId::from_entries(entries).unwrap()
+    }
+
+    fn said(shown: &[kvm_cpuid_entry2], supported: &[kvm_cpuid_entry2]) -> String {
+        let here = here(supported);
+        check_cpu(shown, &here, &here).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_same_processor_will_do_and_a_greater_one() {
+        let mut greater = amd();
+        greater[2].ebx |= 1 << 16;
+        greater[3].eax = 52;
+        for host in [amd(), greater] {
+            assert!(check_cpu(&amd(), &here(&host), &here(&host)).is_ok());
+        }
+    }
+
+    #[test]
+    fn another_vendor_will_not() {
+        let mut intel = amd();
+        intel[0] = entry(0, 0, [0x10, 0x756e_6547, 0x6c65_746e, 0x4965_6e69]);
+        assert_eq!(
+            said(&amd(), &intel),
+            "snapshot: the guest ran on a processor of AuthenticAMD, this host has one of \
+             GenuineIntel"
+        );
+        assert!(said(&[], &amd()).contains("of no vendor"));
+    }
+
+    #[test]
+    fn a_missing_bit_is_named() {
+        let mut less = amd();
+        less[2].ebx = 0;
+        let said = said(&amd(), &less);
+        assert!(said.contains("bit 5 of CPUID leaf 0x7.0 ebx"), "{said}");
+        // Unless the vCPU has it all the same.
+        assert!(check_cpu(&amd(), &here(&less), &here(&amd())).is_ok());
+    }
+
+    #[test]
+    fn the_vmms_and_the_guests_own_bits_are_not_the_processors() {
+        let mut shown = amd();
+        // x2APIC, TSC deadline, OSXSAVE; APIC, HTT; OSPKE.
+        shown[1].ecx |= 1 << 21 | 1 << 24 | 1 << 27;
+        shown[1].edx |= 1 << 9 | 1 << 28;
+        shown[2].ecx |= 1 << 4;
+        assert!(check_cpu(&shown, &here(&amd()), &here(&amd())).is_ok());
+    }
+
+    #[test]
+    fn fewer_address_bits_will_not_do() {
+        let mut less = amd();
+        less[3].eax = 40;
+        let said = said(&amd(), &less);
+        assert!(
+            said.ends_with("48 bits of physical address, this host 40"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_missing_feature_of_kvm_is_named_with_its_reason() {
+        let features = KvmFeatures::CLOCKSOURCE2 | KvmFeatures::STEAL_TIME;
+        let mut shown = amd();
+        // "KVMKVMKVM", then the features.
+        shown.push(entry(
+            0x4000_0000,
+            0,
+            [0x4000_0001, 0x4b4d_564b, 0x564b_4d56, 0x4d],
+        ));
+        shown.push(entry(0x4000_0001, 0, [features.bits(), 0, 0, 0]));
+        let all = offer(features, &VmmSupport::default());
+        let leaf = check_features(&shown, &all).unwrap();
+        assert_eq!(leaf.map(|leaf| leaf.features), Some(features));
+        let less = offer(KvmFeatures::CLOCKSOURCE2, &VmmSupport::default());
+        let said = check_features(&shown, &less).unwrap_err().to_string();
+        assert!(said.contains("steal-time: "), "{said}");
+        assert!(check_features(&amd(), &less).unwrap().is_none());
+    }
+}

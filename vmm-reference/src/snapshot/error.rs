@@ -70,7 +70,7 @@ pub enum SnapshotError {
         here: u8,
     },
     /// A paravirtual feature that this host does not offer.
-    #[error("snapshot: the guest was shown {0}")]
+    #[error("snapshot: the guest was shown what this host does not offer: {0}")]
     Features(String),
 }
 
