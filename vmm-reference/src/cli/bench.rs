@@ -1,5 +1,6 @@
 //! `vmm-reference bench`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use clap::{Args, Subcommand};
 
 use super::auto::{self, Auto};
 use super::{AnyError, print};
-use crate::bench::snapshot::rounds;
+use crate::bench::snapshot::{rounds, speed};
 use crate::bench::{control, handover, policies};
 use crate::demo::{Backend, BackendKind};
 use crate::halt_mode::HaltMode;
+use crate::run::config::MemorySize;
 use crate::stderr;
 
 /// Measure hand-overs, scheduling policies, pauses and snapshots.
@@ -50,6 +52,22 @@ enum Benchmark {
         #[arg(long, default_value = "userspace")]
         halt: HaltMode,
         /// Print a JSON object instead of the text
+        #[arg(long)]
+        json: bool,
+    },
+    /// How long a snapshot and a restore take, beside the bare writing and mapping of
+    /// the same bytes
+    Restore {
+        /// Size of the VM's memory, at most 1G
+        #[arg(long, default_value = "256M", value_name = "SIZE")]
+        memory: MemorySize,
+        /// Times each is measured, in turns
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        turns: u16,
+        /// Where the files are made
+        #[arg(long, default_value = ".", value_name = "DIR")]
+        directory: PathBuf,
+        /// Print a JSON array instead of the table
         #[arg(long)]
         json: bool,
     },
@@ -100,6 +118,20 @@ impl super::Subcommand for BenchArgs {
                     print(&format!("{}\n", serde_json::to_string_pretty(&done)?))?;
                 } else {
                     print(&rounds::text(&done))?;
+                }
+            }
+            Benchmark::Restore {
+                memory,
+                turns,
+                directory,
+                json,
+            } => {
+                let bytes = memory.bytes();
+                let rows = speed::measure(bytes, turns.into(), &directory)?;
+                if json {
+                    print(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
+                } else {
+                    print(&speed::text(bytes, &rows))?;
                 }
             }
             Benchmark::Policies {

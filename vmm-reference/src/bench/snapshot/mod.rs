@@ -2,7 +2,9 @@
 //! them, and how long one takes beside the bare writing and mapping of its bytes.
 //!
 //! - [`rounds`]: saved and restored again and again, each time in a new process;
+//! - [`speed`]: how long a snapshot and a restore take;
 //! - `child`: such a process, driven by its control socket.
 
 mod child;
 pub mod rounds;
+pub mod speed;
