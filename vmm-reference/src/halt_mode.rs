@@ -1,7 +1,9 @@
 //! Who puts a halted vCPU to sleep.
 
 /// Who puts a vCPU to sleep that executed HLT, until it is kicked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum HaltMode {
     /// KVM: the VM has KVM's interrupt controllers, and HLT does not leave the

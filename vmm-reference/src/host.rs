@@ -27,6 +27,9 @@ pub enum HostError {
     /// It opens, and is not KVM.
     #[error("/dev/kvm has API version {0}, not {API_VERSION}: not a KVM that this program knows")]
     ApiVersion(i32),
+    /// It does not say which MSRs a vCPU's state has.
+    #[error("KVM_GET_MSR_INDEX_LIST: {0}")]
+    Msrs(vmm_sys_util::errno::Error),
     /// It does not say which CPUID a guest can have.
     #[error(transparent)]
     Cpuid(#[from] CpuidError),
@@ -64,6 +67,17 @@ impl KvmHost {
             cpuid,
             features,
         })
+    }
+}
+
+impl KvmHost {
+    /// The MSRs that are part of a vCPU's state, as KVM says.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub fn msrs(&self) -> Result<Vec<u32>, HostError> {
+        let list = self.kvm.get_msr_index_list().map_err(HostError::Msrs)?;
+        Ok(list.as_slice().to_vec())
     }
 }
 

@@ -27,6 +27,7 @@ pub mod policy;
 pub mod probe;
 pub mod run;
 pub mod signals;
+pub mod snapshot;
 pub mod stats;
 mod stderr;
 pub mod study;

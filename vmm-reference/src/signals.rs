@@ -90,6 +90,16 @@ pub fn ask_to_stop() {
     }
 }
 
+/// Whether the event of [`install`] is readable: for whoever is long in coming
+/// back to a loop that waits for it. It stays so.
+pub fn is_asked_to_stop() -> bool {
+    let asked = (STOP_REQUEST.get()).is_some_and(|event| event.read().is_ok());
+    if asked {
+        ask_to_stop();
+    }
+    asked
+}
+
 /// The signal that makes a vCPU thread leave the guest.
 pub fn vcpu_signal() -> libc::c_int {
     SIGRTMIN()

@@ -1,9 +1,11 @@
 //! The hypercall transport: how a guest's hypercalls reach whoever serves them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::halt_mode::HaltMode;
 
 /// How a guest's hypercalls reach whoever serves them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Transport {
     /// The guest writes to the doorbell port of hypercall-abi; this process
     /// serves the call. Works on every KVM.
@@ -59,7 +61,7 @@ impl Instruction {
 /// | this process | port, Xen, hosted | VMMs without an in-kernel local APIC |
 /// | KVM | KVM | most VMMs today |
 /// | KVM | port, Xen | kicks come through this process, which passes them on to KVM |
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HaltKick {
     /// Who puts a halted vCPU to sleep.
     pub halt: HaltMode,

@@ -11,18 +11,19 @@
 //! ```
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hypercall_abi::{Enforcement, KVM_HC_KICK_CPU, RawHypercall, dispatch};
 use pv_lock_host::{Interruption, Resumed, VcpuParker, WakeReason};
 use rustix::thread::Pid;
+use serde::{Deserialize, Serialize};
 
 use crate::backend::registers::Registers;
-use crate::backend::{BackendError, Exit, ExitRequest, VcpuBackend};
+use crate::backend::{BackendError, Exit, ExitRequest, SavedVcpu, VcpuBackend};
 use crate::devices::{Bus, BusEvent};
 use crate::hypercall::Calls;
-use crate::interrupts::{Readiness, VcpuApic, WhileHalted};
+use crate::interrupts::{Readiness, SavedApic, VcpuApic, WhileHalted};
 use crate::signals::TimerTarget;
 use crate::trace::{Recorder, What};
 
@@ -87,10 +88,69 @@ pub trait PauseListener {
 /// Does not listen.
 impl PauseListener for () {}
 
+/// What of a vCPU is state of the guest: its processor and its local APIC, if that
+/// is this process's.
+///
+/// The vCPU's thread holds it, but for the time of a pause: then it can be
+/// [saved](SaveProcessor::save).
+#[derive(Debug)]
+pub struct Processor<B> {
+    backend: B,
+    apic: Option<VcpuApic>,
+}
+
+/// A [`Processor`] that its vCPU's thread holds while it runs.
+type SharedProcessor<B> = Arc<Mutex<Processor<B>>>;
+
+/// The state of a [`Processor`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SavedProcessor {
+    /// What KVM has of it.
+    pub kvm: SavedVcpu,
+    /// Its local APIC, if that is this process's.
+    pub apic: Option<SavedApic>,
+}
+
+/// Saves and restores the state of a vCPU that is paused or not started.
+pub trait SaveProcessor: fmt::Debug + Send + Sync {
+    /// Its state. `msrs`: those that KVM says are worth saving.
+    ///
+    /// # Errors
+    /// KVM refuses something, or the backend has no state that can be saved.
+    fn save(&self, msrs: &[u32]) -> Result<SavedProcessor, BackendError>;
+
+    /// Puts a saved state in. It must not run meanwhile.
+    ///
+    /// # Errors
+    /// KVM refuses something, or a value is none that a vCPU can have.
+    fn restore(&self, saved: &SavedProcessor) -> Result<(), BackendError>;
+}
+
+impl<B: VcpuBackend + fmt::Debug> SaveProcessor for Mutex<Processor<B>> {
+    fn save(&self, msrs: &[u32]) -> Result<SavedProcessor, BackendError> {
+        // A thread that panicked left a vCPU of which nothing is known.
+        let mut this = self.lock().map_err(|_| BackendError::Panicked)?;
+        Ok(SavedProcessor {
+            kvm: this.backend.save(msrs)?,
+            apic: this.apic.as_mut().map(VcpuApic::save),
+        })
+    }
+
+    fn restore(&self, saved: &SavedProcessor) -> Result<(), BackendError> {
+        let mut this = self.lock().map_err(|_| BackendError::Panicked)?;
+        this.backend.restore(&saved.kvm)?;
+        match (&mut this.apic, &saved.apic) {
+            (Some(apic), Some(saved)) => apic.restore(saved),
+            (None, None) => Ok(()),
+            _ => Err(BackendError::OtherApic),
+        }
+    }
+}
+
 /// One vCPU with all that its thread needs.
 #[derive(Debug)]
 pub struct Vcpu<B> {
-    backend: B,
+    processor: SharedProcessor<B>,
     exit_request: Arc<ExitRequest>,
     parker: VcpuParker,
     calls: Calls,
@@ -98,8 +158,6 @@ pub struct Vcpu<B> {
     /// have is answered -KVM_ENOSYS, unless this is off.
     enforcement: Enforcement,
     bus: Arc<Bus>,
-    /// Its local APIC, if that is this process's.
-    apic: Option<VcpuApic>,
     recorder: Recorder,
     gauge: Arc<Gauge>,
 }
@@ -156,12 +214,14 @@ impl<B: VcpuBackend> Vcpu<B> {
     ) -> Self {
         Self {
             exit_request: backend.exit_request(),
-            backend,
+            processor: Arc::new(Mutex::new(Processor {
+                backend,
+                apic: None,
+            })),
             parker,
             calls,
             enforcement,
             bus,
-            apic: None,
             recorder: Recorder::OFF,
             gauge: Arc::default(),
         }
@@ -170,9 +230,18 @@ impl<B: VcpuBackend> Vcpu<B> {
     /// With this local APIC: then it waits for a SIPI, unless it is the bootstrap
     /// processor, and its halts end by interrupts too.
     #[must_use]
-    pub fn with_apic(mut self, apic: Option<VcpuApic>) -> Self {
-        self.apic = apic;
+    pub fn with_apic(self, apic: Option<VcpuApic>) -> Self {
+        lock(&self.processor).apic = apic;
         self
+    }
+
+    /// What of it is state of the guest, for a snapshot.
+    pub fn processor(&self) -> Arc<dyn SaveProcessor>
+    where
+        B: fmt::Debug,
+    {
+        let shared: SharedProcessor<B> = Arc::clone(&self.processor);
+        shared
     }
 
     /// What it does is recorded.
@@ -195,9 +264,12 @@ impl<B: VcpuBackend> Vcpu<B> {
         self.parker.apic_id().0
     }
 
-    /// The backend alone, for whoever runs it by hand.
-    pub fn into_backend(self) -> B {
-        self.backend
+    /// The backend alone, for whoever runs it by hand; None while somebody else
+    /// keeps its [`processor`](Self::processor).
+    pub fn into_backend(self) -> Option<B> {
+        let alone = Arc::into_inner(self.processor)?;
+        let processor = alone.into_inner();
+        Some(processor.unwrap_or_else(PoisonError::into_inner).backend)
     }
 
     /// Runs the guest to its end.
@@ -205,14 +277,21 @@ impl<B: VcpuBackend> Vcpu<B> {
         let _timers = TimerTarget::on_this_thread(&self.exit_request);
         let mut state = State::Running;
         self.gauge.begin();
+        let shared = Arc::clone(&self.processor);
+        let mut processor = lock(&shared);
         loop {
             state = match state {
-                State::Running => self.running(),
-                State::Halted => self.halted(),
+                State::Running => self.running(&mut processor),
+                State::Halted => self.halted(&mut processor),
                 State::Paused => {
+                    // Free before its slot says that it is at rest: whoever finds
+                    // the VM quiet finds the processor free, or waits no longer
+                    // than another who looks at it.
+                    drop(processor);
                     pauses.falls_asleep();
                     let next = self.paused();
                     pauses.wakes();
+                    processor = lock(&shared);
                     next
                 }
                 State::Finished(ended) => {
@@ -224,13 +303,13 @@ impl<B: VcpuBackend> Vcpu<B> {
     }
 
     /// Running ---- HLT ----> Halted
-    fn running(&mut self) -> State {
+    fn running(&mut self, processor: &mut Processor<B>) -> State {
         self.recorder.record(What::Running);
         loop {
             // In this order: a request that this does not see keeps the guest
             // from being entered, and for one that it sees, the slot says why.
             self.exit_request.take();
-            let backend = &self.backend;
+            let backend = &processor.backend;
             let enter = || self.parker.enter_unless(|| backend.has_interrupt());
             match self.recorder.held(enter) {
                 Ok(()) => {}
@@ -239,15 +318,15 @@ impl<B: VcpuBackend> Vcpu<B> {
                 // Nobody interrupts one vCPU of a VM here: it goes on.
                 Err(Interruption::Interrupted) => continue,
             }
-            match self.deliver() {
+            match processor.deliver() {
                 Ok(Readiness::Run) => {}
                 Ok(Readiness::Wait) => return State::Halted,
                 Ok(Readiness::Reset) => return State::Finished(Ended::Reset),
-                Err(e) => return State::Finished(Ended::Failed(e, self.registers())),
+                Err(e) => return State::Finished(Ended::Failed(e, processor.registers())),
             }
-            let ran = match &mut self.apic {
-                Some(apic) => self.backend.run(&self.bus, apic),
-                None => self.backend.run(&self.bus, &mut ()),
+            let ran = match &mut processor.apic {
+                Some(apic) => processor.backend.run(&self.bus, apic),
+                None => processor.backend.run(&self.bus, &mut ()),
             };
             self.gauge.count_exit();
             match ran {
@@ -255,7 +334,7 @@ impl<B: VcpuBackend> Vcpu<B> {
                     self.record_kick(&call);
                     let mut handler = self.calls.by(&mut self.parker);
                     let rax = dispatch(&call, self.enforcement, &mut handler);
-                    self.backend.set_result(rax);
+                    processor.backend.set_result(rax);
                 }
                 Ok(Exit::Halt) => return State::Halted,
                 Ok(Exit::Interrupted) => {}
@@ -267,30 +346,22 @@ impl<B: VcpuBackend> Vcpu<B> {
                     });
                 }
                 Ok(Exit::Shutdown) => {
-                    return State::Finished(Ended::TripleFault(self.registers()));
+                    return State::Finished(Ended::TripleFault(processor.registers()));
                 }
-                Err(e) => return State::Finished(Ended::Failed(e, self.registers())),
+                Err(e) => return State::Finished(Ended::Failed(e, processor.registers())),
             }
         }
     }
 
-    /// Delivers what its local APIC has for it.
-    fn deliver(&mut self) -> Result<Readiness, BackendError> {
-        match (&mut self.apic, self.backend.interruptible()) {
-            (Some(apic), Some(vcpu)) => apic.before_run(vcpu),
-            _ => Ok(Readiness::Run),
-        }
-    }
-
     /// Halted ---- kick, event ----> Running
-    fn halted(&mut self) -> State {
+    fn halted(&mut self, processor: &mut Processor<B>) -> State {
         self.recorder.record(What::Halted);
         loop {
-            let until = match self.look() {
+            let until = match self.look(processor) {
                 Ok(WhileHalted::Sleep(until)) => until,
                 Ok(WhileHalted::Wake) => return State::Running,
                 Ok(WhileHalted::Reset) => return State::Finished(Ended::Reset),
-                Err(e) => return State::Finished(Ended::Failed(e, self.registers())),
+                Err(e) => return State::Finished(Ended::Failed(e, processor.registers())),
             };
             let reason = match until {
                 Some(until) => self.parker.halt_until(until),
@@ -300,9 +371,9 @@ impl<B: VcpuBackend> Vcpu<B> {
                 WakeReason::Stopped => return State::Finished(Ended::Stopped),
                 WakeReason::Paused => return State::Paused,
                 // A kick starts nobody who waits for a SIPI.
-                WakeReason::Kicked if self.waits_for_sipi() => {}
+                WakeReason::Kicked if processor.waits_for_sipi() => {}
                 WakeReason::Kicked => return State::Running,
-                WakeReason::Event | WakeReason::TimedOut if self.apic.is_some() => {}
+                WakeReason::Event | WakeReason::TimedOut if processor.apic.is_some() => {}
                 WakeReason::Event | WakeReason::TimedOut => return State::Running,
                 // Interrupted, or for a reason that is not known here: it is halted
                 // still.
@@ -312,8 +383,8 @@ impl<B: VcpuBackend> Vcpu<B> {
     }
 
     /// Whether its local APIC has something that ends a halt.
-    fn look(&mut self) -> Result<WhileHalted, BackendError> {
-        match (&mut self.apic, self.backend.interruptible()) {
+    fn look(&mut self, processor: &mut Processor<B>) -> Result<WhileHalted, BackendError> {
+        match (&mut processor.apic, processor.backend.interruptible()) {
             (Some(apic), Some(vcpu)) => {
                 // First: what is announced after the look ends the sleep.
                 self.parker.take_event();
@@ -321,10 +392,6 @@ impl<B: VcpuBackend> Vcpu<B> {
             }
             _ => Ok(WhileHalted::Sleep(None)),
         }
-    }
-
-    fn waits_for_sipi(&self) -> bool {
-        self.apic.as_ref().is_some_and(VcpuApic::waits_for_sipi)
     }
 
     /// Paused ---- resume ----> Running
@@ -345,8 +412,27 @@ impl<B: VcpuBackend> Vcpu<B> {
             self.recorder.record(What::Kicks(id));
         }
     }
+}
+
+impl<B: VcpuBackend> Processor<B> {
+    /// Delivers what its local APIC has for it.
+    fn deliver(&mut self) -> Result<Readiness, BackendError> {
+        match (&mut self.apic, self.backend.interruptible()) {
+            (Some(apic), Some(vcpu)) => apic.before_run(vcpu),
+            _ => Ok(Readiness::Run),
+        }
+    }
+
+    fn waits_for_sipi(&self) -> bool {
+        self.apic.as_ref().is_some_and(VcpuApic::waits_for_sipi)
+    }
 
     fn registers(&self) -> Option<Box<Registers>> {
         self.backend.registers().map(Box::new)
     }
+}
+
+// Nobody but the vCPU's thread runs it, and if that panics it does not come back.
+fn lock<B>(shared: &Mutex<Processor<B>>) -> MutexGuard<'_, Processor<B>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -52,6 +52,44 @@ pub enum BackendError {
     /// KVM does not take a value that the local APIC's model does.
     #[error("KVM refused {0:#x} for IA32_APIC_BASE")]
     ApicBase(u64),
+    /// KVM does not take a saved value of an MSR.
+    #[error("MSR {index:#x}: this host refuses the saved value {value:#x}")]
+    Msr {
+        /// The MSR's number.
+        index: u32,
+        /// The value.
+        value: u64,
+    },
+    /// The guest's TSC runs at another rate than this host's, which can't scale it.
+    #[error("TSC: the guest was saved at {saved} kHz, this host has {here} kHz and does not scale")]
+    TscRate {
+        /// Of the guest.
+        saved: u32,
+        /// Of this host.
+        here: u32,
+    },
+    /// More CPUID entries or MSRs than KVM takes.
+    #[error("{what}: {count} entries are more than KVM takes")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// Number of entries.
+        count: usize,
+    },
+    /// A state with a local APIC for a vCPU without one, or the other way round.
+    #[error("the saved vCPU's local APIC is another kind than this one's")]
+    OtherApic,
+    /// What was saved of this process's local APIC is no state of one.
+    #[error("not the state of a local APIC: {register} is {value:#x}")]
+    Apic {
+        /// Which register.
+        register: &'static str,
+        /// What it is.
+        value: u64,
+    },
+    /// Its vCPUs are threads whose state is their stack.
+    #[error("the hosted backend's vCPUs can't be saved")]
+    NotSaved,
     /// This guest exists as machine code only.
     #[error("this guest can't run on the hosted backend")]
     NotHosted,

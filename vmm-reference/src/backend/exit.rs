@@ -7,6 +7,7 @@ use hypercall_abi::RawHypercall;
 use super::backend_error::BackendError;
 use super::exit_request::ExitRequest;
 use super::registers::Registers;
+use super::saved::SavedVcpu;
 use crate::devices::{Bus, BusEvent};
 
 /// Why a vCPU left the guest. What had to be answered in place, such as a read
@@ -129,6 +130,25 @@ pub trait VcpuBackend: Send + 'static {
     /// The vCPU's registers, where there are any.
     fn registers(&self) -> Option<Registers> {
         None
+    }
+
+    /// The vCPU's state, with these MSRs as far as the vCPU has them. It does not
+    /// run, and what its last exit asked for has been answered.
+    ///
+    /// # Errors
+    /// KVM refuses something, or this backend has no state that can be saved.
+    fn save(&mut self, msrs: &[u32]) -> Result<SavedVcpu, BackendError> {
+        let _ = msrs;
+        Err(BackendError::NotSaved)
+    }
+
+    /// Puts a saved state in, before it runs.
+    ///
+    /// # Errors
+    /// KVM refuses something of it.
+    fn restore(&mut self, saved: &SavedVcpu) -> Result<(), BackendError> {
+        let _ = saved;
+        Err(BackendError::NotSaved)
     }
 
     /// An interrupt waits in KVM for this vCPU. Without a local APIC in KVM: no.

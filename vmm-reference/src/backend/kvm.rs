@@ -21,6 +21,7 @@ use super::exit::{Exit, Interruptible, PrivateIo, VcpuBackend};
 use super::exit_request::ExitRequest;
 use super::injection::Injection;
 use super::registers::Registers;
+use super::saved::SavedVcpu;
 use super::{x86, xen};
 use crate::devices::Bus;
 use crate::memory::GuestMemory;
@@ -346,6 +347,20 @@ impl VcpuBackend for KvmVcpu {
 
     fn exit_request(&self) -> Arc<ExitRequest> {
         Arc::clone(&self.exit_request)
+    }
+
+    fn save(&mut self, msrs: &[u32]) -> Result<SavedVcpu, BackendError> {
+        self.complete();
+        SavedVcpu::of(&self.fd, msrs)
+    }
+
+    fn restore(&mut self, saved: &SavedVcpu) -> Result<(), BackendError> {
+        saved.put_into(&self.fd)?;
+        // KVM takes CR8 from here at each run, and says here what the last exit
+        // left: whether interrupts are on, for one.
+        self.fd.get_kvm_run().cr8 = saved.cr8();
+        self.complete();
+        Ok(())
     }
 
     fn registers(&self) -> Option<Registers> {

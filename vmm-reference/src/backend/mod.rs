@@ -10,7 +10,8 @@
 //! - [`hosted`]: vCPUs that are programs of this process;
 //! - [`GuestImage`]: what a VM is started with; [`mod@long_mode`]: the start
 //!   state of the embedded guests;
-//! - [`registers`]: what a vCPU was doing when it failed.
+//! - [`registers`]: what a vCPU was doing when it failed; [`SavedVcpu`]: all of a
+//!   vCPU of KVM, as values.
 
 mod backend_error;
 mod exit;
@@ -22,6 +23,7 @@ mod interrupt;
 pub mod kvm;
 pub mod long_mode;
 pub mod registers;
+mod saved;
 pub(crate) mod x86;
 pub mod xen;
 
@@ -30,3 +32,4 @@ pub use exit::{Exit, Interruptible, PrivateIo, VcpuBackend};
 pub use exit_request::ExitRequest;
 pub use guest_image::GuestImage;
 pub use interrupt::exit_on_apic_msrs;
+pub use saved::SavedVcpu;

@@ -8,6 +8,7 @@
 pub mod control;
 pub mod handover;
 pub mod policies;
+pub mod snapshot;
 
 /// The middle one; 0 of none.
 fn median(values: &mut [f64]) -> f64 {

@@ -1,5 +1,6 @@
 //! `vmm-reference bench`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,12 +9,15 @@ use clap::{Args, Subcommand};
 use super::auto::{self, Auto};
 use super::jail::JailArgs;
 use super::{AnyError, print};
+use crate::bench::snapshot::{rounds, speed};
 use crate::bench::{control, handover, policies};
 use crate::demo::{Backend, BackendKind};
+use crate::halt_mode::HaltMode;
 use crate::jail::{self, ThreadKind};
+use crate::run::config::MemorySize;
 use crate::stderr;
 
-/// Measure hand-overs, scheduling policies and pauses.
+/// Measure hand-overs, scheduling policies, pauses and snapshots.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     #[command(flatten)]
@@ -39,6 +43,38 @@ enum Benchmark {
         #[arg(long)]
         json: bool,
     },
+    /// Whether the demo's guest survives that it is saved and restored again and
+    /// again, each time in a new process
+    Snapshot {
+        /// Times it is saved and restored
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        rounds: u32,
+        /// Number of its vCPUs
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+        vcpus: u32,
+        /// Who puts a halted vCPU to sleep
+        #[arg(long, default_value = "userspace")]
+        halt: HaltMode,
+        /// Print a JSON object instead of the text
+        #[arg(long)]
+        json: bool,
+    },
+    /// How long a snapshot and a restore take, beside the bare writing and mapping of
+    /// the same bytes
+    Restore {
+        /// Size of the VM's memory, at most 1G
+        #[arg(long, default_value = "256M", value_name = "SIZE")]
+        memory: MemorySize,
+        /// Times each is measured, in turns
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        turns: u16,
+        /// Where the files are made
+        #[arg(long, default_value = ".", value_name = "DIR")]
+        directory: PathBuf,
+        /// Print a JSON array instead of the table
+        #[arg(long)]
+        json: bool,
+    },
     /// The demo's pv rate by yield and polling policy, at 1x to 8x, as Markdown
     Policies {
         /// What runs the guest
@@ -55,7 +91,7 @@ enum Benchmark {
 
 impl super::Subcommand for BenchArgs {
     const NAME: &str = "bench";
-    const ABOUT: &str = "Measure hand-overs, scheduling policies and pauses";
+    const ABOUT: &str = "Measure hand-overs, scheduling policies, pauses and snapshots";
 
     fn run(self) -> Result<ExitCode, AnyError> {
         self.jail.arm()?;
@@ -74,6 +110,33 @@ impl super::Subcommand for BenchArgs {
                     print(&format!("{}\n", serde_json::to_string_pretty(&parts)?))?;
                 } else {
                     print(&handover::text(&parts))?;
+                }
+            }
+            Benchmark::Snapshot {
+                rounds,
+                vcpus,
+                halt,
+                json,
+            } => {
+                let done = rounds::run(halt, vcpus, rounds)?;
+                if json {
+                    print(&format!("{}\n", serde_json::to_string_pretty(&done)?))?;
+                } else {
+                    print(&rounds::text(&done))?;
+                }
+            }
+            Benchmark::Restore {
+                memory,
+                turns,
+                directory,
+                json,
+            } => {
+                let bytes = memory.bytes();
+                let rows = speed::measure(bytes, turns.into(), &directory)?;
+                if json {
+                    print(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
+                } else {
+                    print(&speed::text(bytes, &rows))?;
                 }
             }
             Benchmark::Policies {

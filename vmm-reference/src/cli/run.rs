@@ -11,7 +11,7 @@ use super::auto::{self, Auto};
 use super::jail::JailArgs;
 use crate::boot::BootSource;
 use crate::halt_mode::HaltMode;
-use crate::run::config::{MemorySize, RunConfig};
+use crate::run::config::{MemorySize, RunConfig, Source};
 use crate::run::{self, RunEnd};
 use crate::signals::ending;
 use crate::stderr;
@@ -26,8 +26,16 @@ use crate::transport::Transport;
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// Path of the kernel
-    #[arg(long, value_name = "FILE")]
-    kernel: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "restore")]
+    kernel: Option<PathBuf>,
+    /// Go on with a VM from the snapshot at this path, in place of a boot; it says
+    /// all else about the VM
+    #[arg(
+        long,
+        value_name = "PATH",
+        conflicts_with_all = ["kernel", "initrd", "cmdline", "cpus", "memory", "halt", "no_x2apic", "pv"]
+    )]
+    restore: Option<PathBuf>,
     /// Path of its initial RAM disk, or of a multiboot kernel's module
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
@@ -74,7 +82,7 @@ pub(super) struct RunArgs {
     #[arg(long)]
     stats: bool,
     /// Serve requests on a socket at this path, a JSON object a line: status,
-    /// stats, pause, resume, kick, stop
+    /// stats, pause, resume, kick, stop, snapshot
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
     /// Write what each vCPU did to this file, for Perfetto: its last 20,000 events
@@ -93,10 +101,14 @@ impl super::Subcommand for RunArgs {
         // To be asked to end is one of its ordinary ends.
         let _ = ending::limit(RunEnd::Stopped.status());
         let config = RunConfig {
-            boot: BootSource {
-                kernel: self.kernel,
-                initrd: self.initrd,
-                cmdline: self.cmdline,
+            source: match self.restore {
+                Some(path) => Source::Snapshot(path),
+                None => Source::Boot(BootSource {
+                    // Without a snapshot the arguments have one.
+                    kernel: self.kernel.unwrap_or_default(),
+                    initrd: self.initrd,
+                    cmdline: self.cmdline,
+                }),
             },
             cpus: self.cpus,
             memory: self.memory,

@@ -7,6 +7,7 @@
 //! {"request":"resume"}             {"ok":{}}
 //! {"request":"kick","apic_id":1}   {"ok":{"delivered":true}}
 //! {"request":"stop"}               {"ok":{}}
+//! {"request":"snapshot","path":P}  {"ok":{"bytes":N,"state_bytes":N,"seconds":S}}
 //! anything else                    {"error":"..."}
 //! ```
 //!
@@ -15,6 +16,8 @@
 
 mod server;
 mod socket;
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -26,7 +29,7 @@ pub use socket::{ControlError, Socket};
 pub const LINE_MAX: usize = 4096;
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Where each vCPU is, and since when there are any.
@@ -44,6 +47,12 @@ pub enum Request {
     },
     /// End the VM.
     Stop,
+    /// Write the whole VM to a file, which is replaced if it is there. A VM that
+    /// is not paused is paused for that time.
+    Snapshot {
+        /// The file's name, for the VMM's process.
+        path: PathBuf,
+    },
 }
 
 /// What a request reaches.
@@ -117,7 +126,7 @@ mod tests {
 
     impl Target for Asked {
         fn handle(&mut self, request: Request) -> Result<Value, String> {
-            self.0.push(request);
+            self.0.push(request.clone());
             match request {
                 Request::Kick { apic_id: 9 } => Err("no vCPU 9".to_string()),
                 _ => Ok(json!({})),
@@ -135,12 +144,18 @@ mod tests {
             r#"{"request":"resume"}"#,
             r#"{"apic_id":7,"request":"kick"}"#,
             r#"{"request":"stop"}"#,
+            r#"{"request":"snapshot","path":"/tmp/vm"}"#,
         ] {
             assert_eq!(answer(line.as_bytes(), &mut asked), "{\"ok\":{}}\n");
         }
-        use Request::{Kick, Pause, Resume, Stats, Status, Stop};
+        use Request::{Kick, Pause, Resume, Snapshot, Stats, Status, Stop};
         let kick = Kick { apic_id: 7 };
-        assert_eq!(asked.0, [Status, Stats, Pause, Resume, kick, Stop]);
+        let path = "/tmp/vm".into();
+        let snapshot = Snapshot { path };
+        assert_eq!(
+            asked.0,
+            [Status, Stats, Pause, Resume, kick, Stop, snapshot]
+        );
         let refused = answer(br#"{"request":"kick","apic_id":9}"#, &mut asked);
         assert_eq!(refused, "{\"error\":\"no vCPU 9\"}\n");
     }
@@ -156,6 +171,8 @@ mod tests {
             r#"{"request":"kick","apic_id":-1}"#,
             r#"{"request":"kick","apic_id":4294967296}"#,
             r#"{"request":"explode"}"#,
+            r#"{"request":"snapshot"}"#,
+            r#"{"request":"snapshot","path":7}"#,
             r#"[[[[[[[["#,
             "\u{0}\u{1}",
         ] {

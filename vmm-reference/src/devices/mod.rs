@@ -11,8 +11,9 @@ pub mod test_device;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pm::PowerManagement;
-use serial::Com1;
+use pm::{PowerManagement, SavedPm};
+use serde::{Deserialize, Serialize};
+use serial::{Com1, SavedCom1};
 use test_device::TestDevice;
 
 /// Writing value `v` here ends the VM with status `(v << 1) | 1`, as QEMU's
@@ -35,6 +36,14 @@ pub enum BusEvent {
 struct Pc {
     com1: Com1,
     pm: PowerManagement,
+}
+
+/// The state of a VM's devices. The keyboard controller has none.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedDevices {
+    /// Those of a PC, if it is one.
+    pc: Option<(SavedCom1, SavedPm)>,
+    unclaimed: u64,
 }
 
 /// All devices of a VM; shared by its vCPUs.
@@ -63,6 +72,37 @@ impl Bus {
     pub fn with_test_device(mut self, device: Option<TestDevice>) -> Self {
         self.test_device = device;
         self
+    }
+
+    /// Whether there is a test device, whose state is in no snapshot.
+    pub fn has_test_device(&self) -> bool {
+        self.test_device.is_some()
+    }
+
+    /// The devices' state, while no vCPU runs.
+    pub fn save(&self) -> SavedDevices {
+        let pc = self.pc.as_ref().map(|pc| (pc.com1.save(), pc.pm.save()));
+        SavedDevices {
+            pc,
+            unclaimed: self.unclaimed_accesses(),
+        }
+    }
+
+    /// Puts a saved state in, before a vCPU runs.
+    ///
+    /// # Errors
+    /// It is that of another machine, or the system refused something.
+    pub fn restore(&self, saved: &SavedDevices) -> std::io::Result<()> {
+        // Relaxed: a statistic.
+        self.unclaimed.store(saved.unclaimed, Ordering::Relaxed);
+        match (&self.pc, &saved.pc) {
+            (Some(pc), Some((com1, pm))) => {
+                pc.pm.restore(pm);
+                pc.com1.restore(com1)
+            }
+            (None, None) => Ok(()),
+            _ => Err(std::io::Error::other("the devices of another machine")),
+        }
     }
 
     /// `out` of `data` to `port`.

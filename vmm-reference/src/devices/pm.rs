@@ -4,8 +4,10 @@
 //! sets), PM1a control block, and the power management timer; 4.8.3.7: the sleep
 //! registers that hardware-reduced ACPI has in their place.
 
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
 
 /// PM1a_EVT_BLK: status, then enable, a word each.
 pub const EVENT: u16 = 0x600;
@@ -44,6 +46,16 @@ const TIMER_HZ: u128 = 3_579_545;
 pub struct PowerManagement {
     enable: AtomicU16,
     started: Instant,
+    /// What the timer had counted before, in ns.
+    before: AtomicU64,
+}
+
+/// The state of [`PowerManagement`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedPm {
+    enable: u16,
+    /// What the timer has counted, in ns.
+    elapsed: u64,
 }
 
 impl PowerManagement {
@@ -52,7 +64,37 @@ impl PowerManagement {
         Self {
             enable: AtomicU16::new(0),
             started: Instant::now(),
+            before: AtomicU64::new(0),
         }
+    }
+
+    /// Its state.
+    pub fn save(&self) -> SavedPm {
+        SavedPm {
+            // Relaxed: as below.
+            enable: self.enable.load(Ordering::Relaxed),
+            elapsed: self.elapsed(),
+        }
+    }
+
+    /// Puts a saved state in, before the guest runs: the timer goes on from there.
+    pub fn restore(&self, saved: &SavedPm) {
+        // Relaxed: registers that nothing else depends on, set before the vCPUs'
+        // threads are there.
+        self.enable.store(saved.enable, Ordering::Relaxed);
+        let since = self.elapsed_here();
+        let before = saved.elapsed.wrapping_sub(since);
+        self.before.store(before, Ordering::Relaxed);
+    }
+
+    fn elapsed_here(&self) -> u64 {
+        // 64 bits of ns last for centuries.
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Relaxed: `before` is set before the vCPUs' threads are there.
+    fn elapsed(&self) -> u64 {
+        (self.elapsed_here()).wrapping_add(self.before.load(Ordering::Relaxed))
     }
 
     /// Whether `port` is one of them.
@@ -82,7 +124,7 @@ impl PowerManagement {
         reason = "the timer has 32 bits and wraps"
     )]
     fn ticks(&self) -> u32 {
-        (self.started.elapsed().as_nanos() * TIMER_HZ / 1_000_000_000) as u32
+        (u128::from(self.elapsed()) * TIMER_HZ / 1_000_000_000) as u32
     }
 
     /// Writes; says whether that turns the machine off.
@@ -143,6 +185,24 @@ mod tests {
         let mut data = [0xff; 2];
         pm.read(0x604, &mut data);
         assert_eq!(data, [1, 0]);
+    }
+
+    #[test]
+    fn the_timer_goes_on_where_it_was_saved() {
+        let pm = PowerManagement::new();
+        let hour = 3_600_000_000_000;
+        let saved = SavedPm {
+            enable: 0x120,
+            elapsed: hour,
+        };
+        pm.restore(&saved);
+        let again = pm.save();
+        assert_eq!(again.enable, 0x120);
+        assert!(again.elapsed >= hour);
+        let mut data = [0; 4];
+        pm.read(0x608, &mut data);
+        // 3,579,545 ticks a second (ACPI 6.5, 4.8.3.3), an hour of them.
+        assert!(u64::from(u32::from_le_bytes(data)) >= 3_579_545 * 3600 % (1 << 32));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vm_superio::serial::SerialEvents;
+use serde::{Deserialize, Serialize};
+use vm_superio::serial::{SerialEvents, SerialState};
 use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -33,7 +34,7 @@ impl InterruptLine for EventFd {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Interrupt(Arc<dyn InterruptLine>);
 
 impl Trigger for Interrupt {
@@ -64,8 +65,30 @@ type Uart = Serial<Interrupt, InputWanted, Output>;
 #[derive(Clone)]
 pub struct Com1 {
     uart: Arc<Mutex<Uart>>,
+    line: Interrupt,
     output: Output,
     input_wanted: Arc<EventFd>,
+}
+
+/// The registers of COM1 and the input that its guest has not read. Output is not
+/// the guest's any more: whoever ends the VM writes the rest of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedCom1(#[serde(with = "Registers")] SerialState);
+
+/// vm-superio's state, for serde.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "SerialState")]
+struct Registers {
+    baud_divisor_low: u8,
+    baud_divisor_high: u8,
+    interrupt_enable: u8,
+    interrupt_identification: u8,
+    line_control: u8,
+    line_status: u8,
+    modem_control: u8,
+    modem_status: u8,
+    scratch: u8,
+    in_buffer: Vec<u8>,
 }
 
 impl std::fmt::Debug for Com1 {
@@ -81,16 +104,35 @@ impl Com1 {
     /// The system has no event for it.
     pub fn new(output: Output, line: Arc<dyn InterruptLine>) -> io::Result<Self> {
         let input_wanted = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        let line = Interrupt(line);
         let uart = Serial::with_events(
-            Interrupt(line),
+            line.clone(),
             InputWanted(input_wanted.try_clone()?),
             output.clone(),
         );
         Ok(Self {
             output,
+            line,
             uart: Arc::new(Mutex::new(uart)),
             input_wanted: Arc::new(input_wanted),
         })
+    }
+
+    /// Its state.
+    pub fn save(&self) -> SavedCom1 {
+        SavedCom1(self.uart().state())
+    }
+
+    /// Puts a saved state in. An interrupt that the guest has not looked for yet
+    /// comes once more.
+    ///
+    /// # Errors
+    /// More input than it has room for, or the system refused an event.
+    pub fn restore(&self, saved: &SavedCom1) -> io::Result<()> {
+        let events = InputWanted(self.input_wanted.try_clone()?);
+        let uart = Serial::from_state(&saved.0, self.line.clone(), events, self.output.clone());
+        *self.uart() = uart.map_err(|e| io::Error::other(format!("COM1: {e}")))?;
+        Ok(())
     }
 
     /// Whether `port` is one of its registers.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pv_lock_host::ApicId;
+use serde::{Deserialize, Serialize};
 
 use super::controllers::Controllers;
 use super::pv_eoi::{self, PvEoi};
 use super::timer::{RunTimer, now};
 use crate::backend::x86::IA32_APIC_BASE;
 use crate::backend::{BackendError, Interruptible, PrivateIo};
-use crate::irqchip::userspace::{Effect, Features, Lapic, Register};
+use crate::irqchip::userspace::{Effect, Features, InvalidState, Lapic, LapicState, Register};
 use crate::memory::GuestMemory;
 use crate::stats::{Event, VcpuCounts};
 
@@ -27,6 +28,15 @@ pub struct VcpuApic {
     /// There if the guest was offered it.
     pv_eoi: Option<PvEoi>,
     counts: Arc<VcpuCounts>,
+}
+
+/// The state of a local APIC of this process, with its vCPU's PV_EOI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedApic {
+    lapic: LapicState,
+    /// MSR_KVM_PV_EOI_EN. That the guest may leave an EOI to memory is taken back
+    /// before a save.
+    pv_eoi: u64,
 }
 
 /// What a vCPU that is about to run the guest has to do.
@@ -196,6 +206,33 @@ impl VcpuApic {
             pv_eoi.reset();
         }
         vcpu.init()
+    }
+
+    /// Its state, for a vCPU that does not run.
+    pub fn save(&mut self) -> SavedApic {
+        self.settle();
+        SavedApic {
+            lapic: self.lapic.save(now()),
+            pv_eoi: self.pv_eoi.as_ref().map_or(0, PvEoi::read),
+        }
+    }
+
+    /// Puts a saved state in. What was posted to it meanwhile stays.
+    ///
+    /// # Errors
+    /// A value that no local APIC has.
+    pub fn restore(&mut self, saved: &SavedApic) -> Result<(), BackendError> {
+        let restored = self.lapic.restore(saved.lapic.clone(), now());
+        restored
+            .map_err(|InvalidState { register, value }| BackendError::Apic { register, value })?;
+        let taken = match &mut self.pv_eoi {
+            Some(pv_eoi) => pv_eoi.write(saved.pv_eoi),
+            None => saved.pv_eoi == 0,
+        };
+        let (index, value) = (pv_eoi::MSR, saved.pv_eoi);
+        taken
+            .then_some(())
+            .ok_or(BackendError::Msr { index, value })
     }
 
     fn count(&self, written: Option<Register>) {

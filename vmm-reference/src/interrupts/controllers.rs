@@ -47,6 +47,16 @@ impl Controllers {
         self.ioapic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The I/O APIC's state.
+    pub fn save(&self) -> IoApic {
+        self.ioapic().clone()
+    }
+
+    /// Puts a saved state of the I/O APIC in.
+    pub fn restore(&self, saved: &IoApic) {
+        *self.ioapic() = saved.clone();
+    }
+
     /// Sends a message, by the local APIC with this ID if it is from one, and
     /// tells those whom it is for. How many were addressed.
     pub(super) fn send(&self, message: &Message, from: Option<u32>) -> usize {

@@ -13,6 +13,6 @@ mod line;
 mod pv_eoi;
 mod timer;
 
-pub use apic::{Readiness, VcpuApic, WhileHalted};
+pub use apic::{Readiness, SavedApic, VcpuApic, WhileHalted};
 pub use controllers::Controllers;
 pub use line::IoApicLine;

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{KVM_CAP_ENFORCE_PV_FEATURE_CPUID, kvm_enable_cap, kvm_lapic_state};
+use kvm_bindings::{
+    KVM_CAP_ENFORCE_PV_FEATURE_CPUID, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
+    KVM_IRQCHIP_PIC_SLAVE, kvm_enable_cap, kvm_irqchip, kvm_lapic_state, kvm_pit_state2,
+};
 use kvm_ioctls::{VcpuFd, VmFd};
+use serde::{Deserialize, Serialize};
 
 use crate::backend::{BackendError, ioctl};
 use crate::devices::test_device::GsiLines;
@@ -36,6 +40,48 @@ impl GsiLines for KernelLines {
     fn set(&self, gsi: u32, asserted: bool) {
         // KVM_IRQ_LINE fails only for a VM without interrupt controllers.
         let _ = self.0.set_irq_line(gsi, asserted);
+    }
+}
+
+/// The state of a VM's interrupt controllers in KVM, but for the local APICs,
+/// which are their vCPUs'.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedIrqchip {
+    /// The two 8259 and the I/O APIC.
+    chips: Vec<kvm_irqchip>,
+    /// The 8254, which a PC has.
+    pit: Option<kvm_pit_state2>,
+}
+
+/// The state of the VM's interrupt controllers, while no vCPU runs.
+pub fn save(vm: &VmFd) -> Result<SavedIrqchip, BackendError> {
+    const CHIPS: [u32; 3] = [
+        KVM_IRQCHIP_PIC_MASTER,
+        KVM_IRQCHIP_PIC_SLAVE,
+        KVM_IRQCHIP_IOAPIC,
+    ];
+    let chip = |&chip_id: &u32| {
+        let mut chip = kvm_irqchip {
+            chip_id,
+            ..Default::default()
+        };
+        (vm.get_irqchip(&mut chip).map(|()| chip)).map_err(ioctl("KVM_GET_IRQCHIP"))
+    };
+    Ok(SavedIrqchip {
+        chips: CHIPS.iter().map(chip).collect::<Result<_, _>>()?,
+        // It fails exactly where there is none.
+        pit: vm.get_pit2().ok(),
+    })
+}
+
+/// Puts a saved state in, before a vCPU runs.
+pub fn restore(vm: &VmFd, saved: &SavedIrqchip) -> Result<(), BackendError> {
+    for chip in &saved.chips {
+        vm.set_irqchip(chip).map_err(ioctl("KVM_SET_IRQCHIP"))?;
+    }
+    match &saved.pit {
+        Some(pit) => vm.set_pit2(pit).map_err(ioctl("KVM_SET_PIT2")),
+        None => Ok(()),
     }
 }
 

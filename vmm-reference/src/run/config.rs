@@ -71,11 +71,20 @@ impl FromStr for MemorySize {
     }
 }
 
-/// A guest to boot.
+/// Where a guest comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Kernel, initrd and command line.
+    Boot(BootSource),
+    /// A snapshot at this path, which says all else about the VM.
+    Snapshot(PathBuf),
+}
+
+/// A guest to boot, or to go on with.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
-    /// Kernel, initrd and command line.
-    pub boot: BootSource,
+    /// Where it comes from.
+    pub source: Source,
     /// Number of vCPUs.
     pub cpus: u32,
     /// Size of its RAM.
@@ -233,11 +242,7 @@ mod tests {
         use Transport::{Kvm, Port, Xen};
         let linux = Format::Elf;
         let config = |halt, transport| RunConfig {
-            boot: BootSource {
-                kernel: PathBuf::new(),
-                initrd: None,
-                cmdline: String::new(),
-            },
+            source: Source::Snapshot(PathBuf::new()),
             cpus: 1,
             memory: MemorySize(1 << 30),
             halt,

@@ -5,6 +5,7 @@ pub mod config;
 mod console;
 mod input;
 mod operator;
+mod restored;
 
 use std::io;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use cpuid_features::{KvmFeatures, Negotiated};
 
 use crate::backend::xen;
-use crate::boot::{BootError, BootImage};
+use crate::boot::{BootError, BootImage, BootSource};
 use crate::control::{ControlError, Server, Socket};
 use crate::cpuid::CpuidError;
 use crate::descriptor::Descriptor;
@@ -22,15 +23,18 @@ use crate::halt_mode::HaltMode;
 use crate::host::{HostError, KvmHost};
 use crate::jail::{self, JailError, ThreadKind};
 use crate::signals::ending;
+use crate::snapshot::SnapshotError;
 use crate::stats::StatsError;
 use crate::terminal::RawMode;
+use crate::trace::VmTrace;
 use crate::trace::file::{TraceFile, TraceFileError};
 use crate::vcpu::Ended;
 use crate::vm::{Platform, RunningVm, Vm, VmError, VmSpec, Waited};
 use crate::{signals, stderr};
-use config::{ConfigError, RunConfig};
+use config::{ConfigError, RunConfig, Source};
 use console::Console;
 use operator::{Operator, StatsOnSignal};
+use restored::MemoryCheck;
 
 /// How long the guest's last words may take to be written.
 const FLUSH_LIMIT: Duration = Duration::from_millis(300);
@@ -53,6 +57,9 @@ pub enum RunError {
     /// The VM can't be built, started or stopped.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// The snapshot to go on with.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// KVM's statistics can't be read.
     #[error(transparent)]
     Stats(#[from] StatsError),
@@ -134,48 +141,36 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     signals::install().map_err(RunError::io("handle SIGTERM"))?;
     let stats_request = signals::install_stats().map_err(RunError::io("handle SIGUSR1"))?;
     let host = KvmHost::open()?;
-    config.check(host.kvm.get_max_vcpus())?;
     let output = Output::default();
-    let image = BootImage::load(
-        &config.boot,
-        config.memory.bytes(),
-        config.cpus,
-        config.hardware(),
-    )?;
     let trace = config.trace.as_deref().map(TraceFile::create).transpose()?;
-    let spec = VmSpec {
-        vcpus: config.cpus,
-        halt_kick: config.halt_kick(image.format(), xen::offered(&host.kvm))?,
-        policy: config.policy(),
-        pv: config.pv,
-        enforce_features: true,
-        map_gpa_range: false,
-        platform: Platform::Pc(output.clone()),
-        x2apic: config.x2apic,
-        test_device: config.test_device,
-        trace: trace.as_ref().map(|trace| trace.collector().vm("run")),
+    let vm_trace = trace.as_ref().map(|trace| trace.collector().vm("run"));
+    let built = match &config.source {
+        Source::Boot(boot) => {
+            booted(config, boot, &host, &output, vm_trace.clone()).map(|vm| (vm, None))
+        }
+        Source::Snapshot(path) => restored::open(path, config, &host, &output, vm_trace.clone())
+            .map(|(vm, snapshot)| (vm, Some(snapshot))),
     };
-    let effects = spec.effects_of_pv(Some(&host))?;
-    let vm = match Vm::build(&spec, Some(&host), &image) {
+    let (vm, mut restored) = match built {
         // It was asked to end before it began.
-        Err(VmError::Interrupted(_)) => return Ok(RunEnd::Stopped),
-        vm => vm?,
+        Err(RunError::Vm(VmError::Interrupted(_))) => return Ok(RunEnd::Stopped),
+        built => built?,
     };
     let missing = vm.parts().stats.as_ref().and_then(|stats| stats.missing());
     if let (true, Some(missing)) = (config.stats, missing) {
         return Err(RunError::NoStats(missing.to_string()));
     }
-    effects.iter().for_each(stderr::message);
-    if let Some(why) = no_pv_locks(config, &vm.parts().negotiated, &effects) {
-        stderr::message(why);
-    }
     let control = config.control.as_deref().map(Socket::bind).transpose()?;
     let raw = RawMode::enter().map_err(RunError::io("make the terminal raw"))?;
     let (mut vm, mut parts) = vm.start()?;
+    let check = restored.take().map(|snapshot| {
+        vm.handle().resume();
+        MemoryCheck::start(snapshot, vm.handle())
+    });
     // Not before the guest runs: what it prints meanwhile is kept.
     let writing = output.write_to(Descriptor(io::stdout()));
     let com1 = parts.com1.take();
-    let watched = spec.trace.as_ref().and_then(|trace| {
+    let watched = vm_trace.as_ref().and_then(|trace| {
         let switches = trace.watch(&parts.threads()).ok()?;
         Some((trace, switches))
     });
@@ -195,6 +190,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     // A vCPU that waits for its output to be read must come back.
     output.close();
     let ended = vm.stop()?;
+    let intact = check.map(|check| check.finish(matches!(waited, Ok(Waited::Interrupted))));
     output.flush_within(ending::at_most(FLUSH_LIMIT));
     lines.flush_within(ending::at_most(FLUSH_LIMIT));
     if let Some((trace, switches)) = watched {
@@ -210,10 +206,43 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
         ));
     }
     waited?;
+    intact.unwrap_or(Ok(()))?;
     if config.stats {
         stderr::raw(&operator.stats_text()?);
     }
     verdict(&ended)
+}
+
+/// A VM with a guest to boot. What the selection of features changed is said.
+fn booted(
+    config: &RunConfig,
+    boot: &BootSource,
+    host: &KvmHost,
+    output: &Output,
+    trace: Option<VmTrace>,
+) -> Result<Vm, RunError> {
+    config.check(host.kvm.get_max_vcpus())?;
+    let memory = config.memory.bytes();
+    let image = BootImage::load(boot, memory, config.cpus, config.hardware())?;
+    let spec = VmSpec {
+        vcpus: config.cpus,
+        halt_kick: config.halt_kick(image.format(), xen::offered(&host.kvm))?,
+        policy: config.policy(),
+        pv: config.pv,
+        enforce_features: true,
+        map_gpa_range: false,
+        platform: Platform::Pc(output.clone()),
+        x2apic: config.x2apic,
+        test_device: config.test_device,
+        trace,
+    };
+    let effects = spec.effects_of_pv(Some(host))?;
+    let vm = Vm::build(&spec, Some(host), &image)?;
+    effects.iter().for_each(stderr::message);
+    if let Some(why) = no_pv_locks(config, &vm.parts().negotiated, &effects) {
+        stderr::message(why);
+    }
+    Ok(vm)
 }
 
 /// Why a guest of several vCPUs that halt in this process runs without PV

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ use crate::descriptor::Descriptor;
 use crate::devices::output::Output;
 use crate::stats::{KvmStats, StatsError};
 use crate::vm::{VmHandle, VmParts};
+use crate::{signals, snapshot};
 
 /// All that an operator can ask of.
 #[derive(Clone, Debug)]
@@ -54,6 +56,32 @@ impl Operator {
     /// All counts, one a line.
     pub(super) fn stats_text(&self) -> Result<String, StatsError> {
         Ok(self.kvm_stats()?.text() + &self.0.parts.vmm_stats.text())
+    }
+
+    /// Writes the VM to a file. It goes on afterwards, unless it was paused.
+    fn snapshot(&self, path: &Path) -> Result<Value, String> {
+        let Parts { vm, parts, .. } = &*self.0;
+        if parts.bus.has_test_device() {
+            return Err("a VM with --test-device has no snapshot".to_string());
+        }
+        let begin = Instant::now();
+        let was_paused = vm.is_paused();
+        if !was_paused {
+            vm.pause().map_err(|e| e.to_string())?;
+        }
+        let written = parts.save(vm).and_then(|saved| {
+            let give_up = || signals::is_asked_to_stop();
+            Ok(snapshot::write(path, &saved, &parts.memory, &give_up)?)
+        });
+        if !was_paused {
+            vm.resume();
+        }
+        let written = written.map_err(|e| e.to_string())?;
+        Ok(json!({
+            "bytes": written.bytes,
+            "state_bytes": written.state_bytes,
+            "seconds": begin.elapsed().as_secs_f64(),
+        }))
     }
 
     /// Some of them in one line.
@@ -104,6 +132,7 @@ impl Target for Operator {
                 vm.ask_to_stop();
                 Ok(json!({}))
             }
+            Request::Snapshot { path } => self.snapshot(&path),
         }
     }
 }

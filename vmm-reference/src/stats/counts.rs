@@ -88,12 +88,22 @@ impl VcpuCounts {
 pub struct VmmStats {
     vcpus: Vec<Arc<VcpuCounts>>,
     scheduler: Arc<HaltScheduler>,
+    before: BTreeMap<String, u64>,
 }
 
 impl VmmStats {
     /// Of these vCPUs, which this scheduler halts.
     pub fn new(vcpus: Vec<Arc<VcpuCounts>>, scheduler: Arc<HaltScheduler>) -> Self {
-        Self { vcpus, scheduler }
+        Self {
+            vcpus,
+            scheduler,
+            before: BTreeMap::new(),
+        }
+    }
+
+    /// What was counted of the VM before, by the process that saved it.
+    pub fn carry_on(&mut self, before: BTreeMap<String, u64>) {
+        self.before = before;
     }
 
     /// The sums over the vCPUs, by name.
@@ -109,7 +119,11 @@ impl VmmStats {
             ("kicks_woke", scheduled.kicks_woke),
             ("holds", scheduled.holds),
         ];
-        counted.chain(halts_and_kicks).collect()
+        let with_before = |(name, value): (&'static str, u64)| {
+            let before = self.before.get(name).copied().unwrap_or(0);
+            (name, value.saturating_add(before))
+        };
+        counted.chain(halts_and_kicks).map(with_before).collect()
     }
 
     /// One count a line, for a person.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kvm_ioctls::VcpuFd;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use counts::{Event, VcpuCounts, VmmStats};
 pub use decode::{Base, Kind, MAX_IMAGE, MAX_STATS, Stat, StatsError, Unit, decode};
@@ -53,6 +53,7 @@ pub const REPORTED: &[&str] = &[
 pub struct VcpuStats {
     vcpus: Vec<Option<StatsFd>>,
     missing: Option<StatsError>,
+    before: KvmStats,
 }
 
 impl VcpuStats {
@@ -78,12 +79,21 @@ impl VcpuStats {
         self.missing.as_ref()
     }
 
+    /// What was counted of the VM before, by the process that saved it.
+    pub fn carry_on(&mut self, before: KvmStats) {
+        self.before = before;
+    }
+
     /// The sums over the vCPUs that have them.
     ///
     /// # Errors
     /// A file that can't be read or is not in the format.
     pub fn sums(&self) -> Result<KvmStats, StatsError> {
-        KvmStats::of_vcpus(self.vcpus.iter().flatten())
+        let mut sums = KvmStats::of_vcpus(self.vcpus.iter().flatten())?;
+        for (name, value) in sums.0.iter_mut() {
+            *value = value.saturating_add(self.before.get(name).unwrap_or(0));
+        }
+        Ok(sums)
     }
 
     /// How many of the vCPUs sleep in a halt in KVM now, for a thread that asks
@@ -108,7 +118,7 @@ impl VcpuStats {
 
 /// Counters by KVM's names, summed over vCPUs. A counter that this host's KVM
 /// does not have is not there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KvmStats(BTreeMap<String, u64>);
 

@@ -1,6 +1,7 @@
 //! From a description to a VM that is ready to start. The only place where one
 //! is put together.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::kvm_vm::KvmVm;
 use super::running::RunningVm;
 use super::spec::{Platform, VmSpec};
+use super::state::{StateInKvm, StateOfVm};
 use super::vm_error::system;
 use super::{VmError, pc};
 use crate::backend::hosted::HostedVcpu;
@@ -42,9 +44,9 @@ use crate::vcpu::{Gauge, Vcpu};
 #[derive(Debug)]
 pub struct Vm {
     vcpus: Vcpus,
-    scheduler: Arc<HaltScheduler>,
+    pub(super) scheduler: Arc<HaltScheduler>,
     threads: VcpuThreads,
-    parts: VmParts,
+    pub(super) parts: VmParts,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,8 @@ pub struct VmParts {
     /// Ticks of the guest's clock a second: of the TSC, or of the hosted
     /// backend's nanoseconds.
     pub clock_hz: u64,
+    /// What else of it goes into a snapshot.
+    pub(super) state: StateOfVm,
 }
 
 impl VmParts {
@@ -124,6 +128,7 @@ struct Backends<B> {
     counts: Vec<Arc<VcpuCounts>>,
     clock_hz: u64,
     physical_address_bits: u8,
+    kvm: Option<StateInKvm>,
 }
 
 impl Vm {
@@ -171,8 +176,10 @@ impl Vm {
     /// Its vCPUs of KVM, for whoever runs them by hand instead of starting it.
     /// None on the hosted backend.
     pub fn into_kvm_vcpus(self) -> Vec<KvmVcpu> {
+        // They keep the vCPUs' state within reach.
+        drop(self.parts);
         match self.vcpus {
-            Vcpus::Kvm(vcpus) => vcpus.into_iter().map(Vcpu::into_backend).collect(),
+            Vcpus::Kvm(vcpus) => vcpus.into_iter().filter_map(Vcpu::into_backend).collect(),
             Vcpus::Hosted(_) => Vec::new(),
         }
     }
@@ -210,6 +217,7 @@ fn on_kvm(
         ApicFeatures::None
     };
     let mut vcpus = Vec::new();
+    let mut kept = host.cpuid.clone();
     let mut stats = VcpuStats::default();
     for index in 0..spec.vcpus {
         // Thousands of them take their time.
@@ -233,7 +241,8 @@ fn on_kvm(
             }
         }
         if index == 0 {
-            cpuid::check_kept(negotiated, &vcpu.cpuid()?)?;
+            kept = vcpu.cpuid()?;
+            cpuid::check_kept(negotiated, &kept)?;
         }
         guest.set_registers(&vcpu, index)?;
         stats.add(vcpu.fd());
@@ -247,6 +256,11 @@ fn on_kvm(
         counts: vcpus.iter().map(|vcpu| Arc::clone(vcpu.counts())).collect(),
         clock_hz: vcpus.first().and_then(KvmVcpu::tsc_hz).unwrap_or(NANOS),
         physical_address_bits: cpuid::physical_address_bits(&host.cpuid),
+        kvm: Some(StateInKvm {
+            fd: Arc::clone(vm.shared_fd()),
+            msrs: host.msrs()?,
+            cpuid: kept,
+        }),
         vcpus,
     })
 }
@@ -266,12 +280,13 @@ fn hosted(spec: &VmSpec, guest: &dyn GuestImage) -> Result<Backends<HostedVcpu>,
         counts: (0..spec.vcpus).map(|_| Arc::default()).collect(),
         clock_hz: NANOS,
         physical_address_bits: 0,
+        kvm: None,
     })
 }
 
 /// What the VMs of all backends have in common: scheduler, kicks, hypercalls,
 /// devices.
-fn assemble<B: VcpuBackend>(
+fn assemble<B: VcpuBackend + fmt::Debug>(
     spec: &VmSpec,
     guest: &dyn GuestImage,
     negotiated: Negotiated,
@@ -347,6 +362,7 @@ fn assemble<B: VcpuBackend>(
     let vcpus = backends.vcpus.into_iter().zip(parkers).map(vcpu);
     let vcpus: Vec<Vcpu<B>> = vcpus.collect();
     let gauges = vcpus.iter().map(|vcpu| Arc::clone(vcpu.gauge())).collect();
+    let processors = vcpus.iter().map(Vcpu::processor).collect();
     Ok(Vm {
         vcpus: wrap(vcpus),
         scheduler: Arc::clone(&scheduler),
@@ -358,11 +374,17 @@ fn assemble<B: VcpuBackend>(
             apic_ids,
             bus,
             com1,
-            controllers,
+            controllers: controllers.clone(),
             stats: backends.stats,
             vmm_stats: VmmStats::new(backends.counts, Arc::clone(&scheduler)),
             gauges,
             clock_hz: backends.clock_hz,
+            state: StateOfVm {
+                machine: spec.saved(),
+                processors,
+                kvm: backends.kvm,
+                controllers,
+            },
         },
     })
 }

@@ -103,6 +103,17 @@ impl VmHandle {
         self.bell.lock().iter().map(state).collect()
     }
 
+    /// The first vCPU that has ended.
+    pub(super) fn first_ended(&self) -> Option<usize> {
+        let vcpus = self.bell.lock();
+        vcpus.iter().position(|&stage| stage == Stage::Ended)
+    }
+
+    /// Whether somebody has paused it, and all have arrived.
+    pub fn is_paused(&self) -> bool {
+        self.is_quiet()
+    }
+
     /// No vCPU runs guest code, nor will one before it is resumed, and what the
     /// guests wrote before is seen. The slots say so: whatever pauses a vCPU and
     /// whatever it answers goes through one word, so that a vCPU of an earlier

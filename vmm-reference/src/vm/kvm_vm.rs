@@ -62,6 +62,11 @@ impl<'a> KvmVm<'a> {
         &self.fd
     }
 
+    /// The same, for whoever keeps it.
+    pub(super) fn shared_fd(&self) -> &Arc<VmFd> {
+        &self.fd
+    }
+
     /// A vCPU with this APIC ID and CPUID, its registers as of a reset.
     pub(super) fn vcpu(&self, apic_id: u32, cpuid: &CpuId) -> Result<KvmVcpu, BackendError> {
         let fd = self

@@ -10,6 +10,7 @@
 //! - [`Vm`]: built, not started; [`VmParts`]: what its owner keeps of it;
 //! - [`RunningVm`]: its threads, and the event loop that watches them;
 //! - [`VmHandle`]: pauses, resumes and stops it from within that loop;
+//! - `saved`: all of it as values, and back: [`VmParts::save`], [`Vm::restore`];
 //! - `kvm_vm`, `pc`: what KVM is asked for, and in which order.
 
 mod build;
@@ -17,11 +18,14 @@ mod handle;
 mod kvm_vm;
 mod pc;
 mod running;
+mod saved;
 mod spec;
+mod state;
 mod vm_error;
 
 pub use build::{Vm, VmParts};
 pub use handle::{NotPaused, VmHandle};
 pub use running::{RunningVm, Waited};
+pub use saved::Restore;
 pub use spec::{Platform, VmSpec};
 pub use vm_error::VmError;

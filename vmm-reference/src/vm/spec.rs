@@ -7,6 +7,7 @@ use crate::devices::output::Output;
 use crate::halt_mode::HaltMode;
 use crate::host::KvmHost;
 use crate::policy::Policy;
+use crate::snapshot::SavedMachine;
 use crate::trace::VmTrace;
 use crate::transport::HaltKick;
 
@@ -69,6 +70,17 @@ impl VmSpec {
             x2apic: true,
             test_device: false,
             trace: None,
+        }
+    }
+
+    /// What of it goes into a snapshot.
+    pub(super) fn saved(&self) -> SavedMachine {
+        SavedMachine {
+            pc: matches!(self.platform, Platform::Pc(_)),
+            halt_kick: self.halt_kick,
+            x2apic: self.x2apic,
+            enforce_features: self.enforce_features,
+            map_gpa_range: self.map_gpa_range,
         }
     }
 

@@ -3,11 +3,14 @@
 use std::io;
 use std::time::Duration;
 
-use pv_lock_host::{BuildError, KvmKickError};
+use pv_lock_host::{BuildError, KvmKickError, SavedError};
 
+use super::handle::NotPaused;
 use crate::backend::BackendError;
 use crate::cpuid::CpuidError;
+use crate::host::HostError;
 use crate::signals::ending::Interrupted;
+use crate::snapshot::SnapshotError;
 
 /// How long an ordered stop may take before a vCPU is given up.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -30,6 +33,24 @@ pub enum VmError {
     /// Its interrupt controllers.
     #[error(transparent)]
     ApicIds(crate::irqchip::userspace::DuplicateId),
+    /// The host does not say what it has.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A snapshot that is none for this host.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A VM whose state is not at rest, or a state of other vCPUs.
+    #[error("halt/kick scheduler: {0}")]
+    Saved(#[from] SavedError),
+    /// A vCPU that has ended has no state that goes on.
+    #[error("vCPU {index} has ended: there is nothing to save")]
+    HasEnded {
+        /// The vCPU's index.
+        index: usize,
+    },
+    /// It could not be paused.
+    #[error(transparent)]
+    NotPaused(#[from] NotPaused),
     /// The hosted transport was asked for on KVM, or another one without KVM.
     #[error("the hosted transport and the hosted backend go together")]
     HostedTransport,

@@ -1,0 +1,33 @@
+//! A whole VM in a file, and out of it again.
+//!
+//! ```text
+//!  offset 0      preamble, one page: magic, version, where the state is, checksums
+//!         4096   guest memory, region after region; pages of zeroes are holes
+//!         ...    the state: a SavedVm and the map of the memory, by postcard
+//! ```
+//!
+//! - [`SavedVm`]: the values; who collects them and puts them in is
+//!   [`vm`](crate::vm);
+//! - `file`: the file as a whole, [`write`](fn@write) and [`Snapshot`];
+//! - `preamble`: its first page; `memory`: guest memory in it;
+//! - [`check_cpu`], [`check_features`]: whether a guest can go on with this host's
+//!   processor and KVM;
+//! - [`SnapshotError`]: one line for each thing that can be wrong.
+//!
+//! A file is written under another name and renamed when all of it is on the disk.
+//! Whatever is cut or changed in it is found: the preamble and the state by their
+//! checksums when the file is opened, the memory by one checksum a MiB in
+//! [`Snapshot::check_memory`].
+
+mod contents;
+mod cpu;
+mod error;
+mod file;
+mod memory;
+mod preamble;
+
+pub use contents::{SavedCounts, SavedKvm, SavedMachine, SavedVm};
+pub use cpu::{check_cpu, check_features};
+pub use error::SnapshotError;
+pub use file::{Snapshot, Written, write};
+pub use preamble::VERSION;
