@@ -9,6 +9,7 @@ use super::RunError;
 use super::config::RunConfig;
 use crate::devices::output::Output;
 use crate::host::KvmHost;
+use crate::jail::{self, ThreadKind};
 use crate::policy::Policy;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::trace::VmTrace;
@@ -60,6 +61,8 @@ impl MemoryCheck {
         let thread = std::thread::Builder::new()
             .name("snapshot-check".to_string())
             .spawn(move || {
+                // Where that is refused, so is the event loop's, and the guest ends.
+                let _ = jail::enter(ThreadKind::EventLoop);
                 // Relaxed: the flag is all there is to see.
                 let found = checked.check_memory(&|| asked.load(Ordering::Relaxed));
                 if found.is_err() {

@@ -1,6 +1,6 @@
 //! What the event loop of `run` needs, and the orderly end behind it.
 
-use crate::jail::call::{Call, When, call, call_if};
+use crate::jail::call::{Call, When, call, call_if, refused};
 use crate::jail::request;
 
 /// The rows.
@@ -33,4 +33,32 @@ pub const CALLS: &[Call] = &[
         When::Requests(&[request::KVM_SIGNAL_MSI]),
         "the control socket's `kick`, of a vCPU that halts in KVM",
     ),
+    call(
+        libc::SYS_openat,
+        "the control socket's `snapshot`: a file, and its directory; a panic's backtrace \
+         looks for symbols",
+    ),
+    call_if(
+        libc::SYS_ioctl,
+        When::Requests(&[request::ANY_OF_KVM]),
+        "`snapshot`: the state of the VM and its vCPUs is read",
+    ),
+    call(libc::SYS_pwrite64, "`snapshot`: its pages and its state"),
+    call(
+        libc::SYS_lseek,
+        "the same; `--restore`: where the file has data",
+    ),
+    call(
+        libc::SYS_fsync,
+        "`snapshot`: it is on the disk before it has its name",
+    ),
+    call(
+        libc::SYS_rename,
+        "`snapshot`: it has its name when it is whole",
+    ),
+    refused(
+        libc::SYS_readlink,
+        "a panic's backtrace prints addresses without",
+    ),
+    refused(libc::SYS_getcwd, "the same"),
 ];

@@ -23,7 +23,7 @@ use super::call::Call;
 pub enum Part {
     /// Of all kinds.
     Every,
-    /// Of [`ThreadKind::Vcpu`], `Console` and `EventLoop`.
+    /// Of [`ThreadKind::Vcpu`] and `Console`.
     NoFiles,
     /// Of [`ThreadKind::Vcpu`].
     Vcpu,
@@ -56,7 +56,9 @@ impl Part {
     pub fn title(self) -> &'static str {
         match self {
             Self::Every => "Every thread",
-            Self::NoFiles => "Files, in vCPUs' threads and all threads of `run`",
+            Self::NoFiles => {
+                "Files, in vCPUs' threads and the one that writes the console's output"
+            }
             Self::Vcpu => "A vCPU's thread",
             Self::Console => "The thread that writes the console's output",
             Self::EventLoop => "The event loop of `run`",
@@ -108,7 +110,7 @@ pub fn of(kind: ThreadKind) -> impl Iterator<Item = &'static Call> {
     let parts: &'static [Part] = match kind {
         ThreadKind::Vcpu => &[Part::Every, Part::NoFiles, Part::Vcpu],
         ThreadKind::Console => &[Part::Every, Part::NoFiles, Part::Console],
-        ThreadKind::EventLoop => &[Part::Every, Part::NoFiles, Part::EventLoop],
+        ThreadKind::EventLoop => &[Part::Every, Part::EventLoop],
         ThreadKind::Builder => &[Part::Every, Part::Vcpu, Part::Builder],
         ThreadKind::Tracer => &[Part::Every, Part::Vcpu, Part::Builder, Part::Tracer],
         ThreadKind::Study => &[
