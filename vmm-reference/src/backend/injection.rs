@@ -11,12 +11,11 @@
 use kvm_bindings::{
     KVM_CAP_SET_GUEST_DEBUG2, KVM_GUESTDBG_BLOCKIRQ, KVM_GUESTDBG_ENABLE, kvm_guest_debug,
 };
-use kvm_ioctls::VmFd;
+use kvm_ioctls::{VcpuFd, VmFd};
 
 use super::backend_error::{BackendError, ioctl};
-use super::kvm::KvmVcpu;
 
-/// Whether KVM looks for more than what is queued.
+/// Whether KVM looks for more than what is queued for a vCPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Injection {
     /// It does: it knows nothing else, or was not asked.
@@ -28,55 +27,49 @@ pub(super) enum Injection {
     ForNmi,
 }
 
-impl KvmVcpu {
-    /// From now on an interrupt costs no exit by itself, if this KVM can do that
-    /// (Linux 5.15). For a vCPU without a local APIC in KVM.
-    ///
-    /// # Errors
-    /// KVM_SET_GUEST_DEBUG failed.
-    pub fn inject_without_exit(&mut self, vm: &VmFd) -> Result<(), BackendError> {
+impl Injection {
+    /// Without an exit, if this KVM can do that (Linux 5.15).
+    pub(super) fn without_exit(vm: &VmFd, vcpu: &VcpuFd) -> Result<Self, BackendError> {
         // The flags that it knows; a flag that it does not know is not refused.
         let known = vm.check_extension_raw(u64::from(KVM_CAP_SET_GUEST_DEBUG2));
         if known.cast_unsigned() & KVM_GUESTDBG_BLOCKIRQ == 0 {
-            return Ok(());
+            return Ok(Self::Ordinary);
         }
-        self.queued_only()
+        queued_only(vcpu)
     }
 
     /// An NMI is about to be queued.
-    pub(super) fn let_nmi_in(&mut self) -> Result<(), BackendError> {
-        if self.injection == Injection::QueuedOnly {
-            self.set_guest_debug(0)?;
-            self.injection = Injection::ForNmi;
+    pub(super) fn before_nmi(&mut self, vcpu: &VcpuFd) -> Result<(), BackendError> {
+        if *self == Self::QueuedOnly {
+            set_guest_debug(vcpu, 0)?;
+            *self = Self::ForNmi;
         }
         Ok(())
     }
 
     /// An interrupt is about to be queued.
-    pub(super) fn before_interrupt(&mut self) -> Result<(), BackendError> {
-        if self.injection == Injection::ForNmi {
-            let events = self.fd().get_vcpu_events();
+    pub(super) fn before_interrupt(&mut self, vcpu: &VcpuFd) -> Result<(), BackendError> {
+        if *self == Self::ForNmi {
+            let events = vcpu.get_vcpu_events();
             let events = events.map_err(ioctl("KVM_GET_VCPU_EVENTS"))?;
             if events.nmi.pending == 0 {
-                self.queued_only()?;
+                *self = queued_only(vcpu)?;
             }
         }
         Ok(())
     }
+}
 
-    fn queued_only(&mut self) -> Result<(), BackendError> {
-        self.set_guest_debug(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_BLOCKIRQ)?;
-        self.injection = Injection::QueuedOnly;
-        Ok(())
-    }
+fn queued_only(vcpu: &VcpuFd) -> Result<Injection, BackendError> {
+    set_guest_debug(vcpu, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_BLOCKIRQ)?;
+    Ok(Injection::QueuedOnly)
+}
 
-    fn set_guest_debug(&self, control: u32) -> Result<(), BackendError> {
-        let debug = kvm_guest_debug {
-            control,
-            ..Default::default()
-        };
-        self.fd()
-            .set_guest_debug(&debug)
-            .map_err(ioctl("KVM_SET_GUEST_DEBUG"))
-    }
+fn set_guest_debug(vcpu: &VcpuFd, control: u32) -> Result<(), BackendError> {
+    let debug = kvm_guest_debug {
+        control,
+        ..Default::default()
+    };
+    vcpu.set_guest_debug(&debug)
+        .map_err(ioctl("KVM_SET_GUEST_DEBUG"))
 }

@@ -140,7 +140,7 @@ impl Interruptible for KvmVcpu {
     }
 
     fn nmi(&mut self) -> Result<(), BackendError> {
-        self.let_nmi_in()?;
+        self.before_nmi()?;
         self.fd().nmi().map_err(ioctl("KVM_NMI"))
     }
 

@@ -84,8 +84,7 @@ pub struct KvmVcpu {
     doorbell: bool,
     /// Where the answer to the hypercall goes that the last exit was.
     answer: Answer,
-    /// Kept by `injection`.
-    pub(super) injection: Injection,
+    injection: Injection,
     exit_request: Arc<ExitRequest>,
     counts: Arc<VcpuCounts>,
     // Keeps the mapping that KVM uses alive.
@@ -128,6 +127,26 @@ impl KvmVcpu {
     /// The vCPU's ioctls and `kvm_run`.
     pub(super) fn fd_mut(&mut self) -> &mut VcpuFd {
         &mut self.fd
+    }
+
+    /// From now on an interrupt costs no exit by itself, if this KVM can do that. For
+    /// a vCPU without a local APIC in KVM.
+    ///
+    /// # Errors
+    /// KVM_SET_GUEST_DEBUG failed.
+    pub fn inject_without_exit(&mut self, vm: &VmFd) -> Result<(), BackendError> {
+        self.injection = Injection::without_exit(vm, &self.fd)?;
+        Ok(())
+    }
+
+    /// An interrupt is about to be queued.
+    pub(super) fn before_interrupt(&mut self) -> Result<(), BackendError> {
+        self.injection.before_interrupt(&self.fd)
+    }
+
+    /// An NMI is about to be queued.
+    pub(super) fn before_nmi(&mut self) -> Result<(), BackendError> {
+        self.injection.before_nmi(&self.fd)
     }
 
     /// Has KVM finish the instruction that the last exit was for, so that what is
