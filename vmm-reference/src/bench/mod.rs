@@ -3,10 +3,12 @@
 //!
 //! - [`control`]: how long it takes to pause a VM;
 //! - [`handover`]: where the time of a contended hand-over goes;
+//! - [`locks`]: the policies on nested and independent locks;
 //! - [`policies`]: what follows a kick, and what precedes a sleep, compared.
 
 pub mod control;
 pub mod handover;
+pub mod locks;
 pub mod policies;
 
 /// The middle one; 0 of none.

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::auto::{self, Auto};
 use super::jail::JailArgs;
 use super::{AnyError, print};
+use crate::bench::locks::{self, LockSet};
 use crate::bench::{control, handover, policies};
 use crate::demo::{Backend, BackendKind};
 use crate::jail::{self, ThreadKind};
@@ -50,6 +51,10 @@ enum Benchmark {
         /// Times each cell is measured; the policies take turns
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
         turns: u16,
+        /// Instead, these locks in the study's guest, with the policies that follow
+        /// a kick side by side: rate, p99 wait, least share
+        #[arg(long, value_delimiter = ',')]
+        locks: Vec<LockSet>,
     },
 }
 
@@ -80,15 +85,19 @@ impl super::Subcommand for BenchArgs {
                 backend,
                 cell_ms,
                 turns,
+                locks,
             } => {
                 let (backend, why_hosted) = Backend::choose(backend.chosen())?;
                 if let Some(reason) = why_hosted {
                     stderr::message(format_args!("{reason}; using the hosted backend"));
                 }
                 jail::enter(ThreadKind::Builder)?;
-                let table =
-                    policies::measure(&backend, turns.into(), Duration::from_millis(cell_ms))?;
-                print(&table.markdown())?;
+                let (turns, time) = (turns.into(), Duration::from_millis(cell_ms));
+                if locks.is_empty() {
+                    print(&policies::measure(&backend, turns, time)?.markdown())?;
+                } else {
+                    print(&locks::measure(backend, &locks, turns, time)?.markdown())?;
+                }
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -8,7 +8,8 @@
 //! - [`schedule`]: which cell runs next;
 //! - [`watch`]: the host meanwhile;
 //! - [`driver`]: from the plan to the data;
-//! - [`cells`]: the VMs of a cell, on this host; [`window`]: a trace around the
+//! - [`cells`]: the VMs of a cell, on this host; `reading`: what they have counted;
+//!   `waker`: who wakes the vCPUs that sleep; [`window`]: a trace around the
 //!   worst wait;
 //! - [`figures`]: the pictures of a report;
 //! - [`report`]: the page;
@@ -29,5 +30,6 @@ pub mod report;
 pub mod sample;
 pub mod schedule;
 pub mod statistics;
+mod waker;
 pub mod watch;
 pub mod window;

@@ -131,7 +131,7 @@ fn share(repetition: &Repetition, cell: &Cell, doing: Doing) -> Option<Finite> {
 }
 
 /// Groups of bars, one below the other, each group under its name.
-fn draw(about: &str, axis: &Axis, groups: &[(String, Vec<Parts>)]) -> Markup {
+pub(super) fn draw(about: &str, axis: &Axis, groups: &[(String, Vec<Parts>)]) -> Markup {
     const LEFT: f64 = 12.0;
     const RIGHT: f64 = 20.0;
     const TOP: f64 = 6.0;

@@ -50,7 +50,12 @@ impl Sweep {
 }
 
 /// The measured cells of a series, by ratio.
-fn cells(data: &Dataset, load: Load, series: Series, sweep: Sweep) -> Vec<(Finite, &Cell)> {
+pub(super) fn cells(
+    data: &Dataset,
+    load: Load,
+    series: Series,
+    sweep: Sweep,
+) -> Vec<(Finite, &Cell)> {
     let cells = data.cells.iter().filter(|cell| {
         let measured = !cell.repetitions.is_empty();
         cell.key.load == load && cell.key.series == series && measured && sweep.has(data, cell)
@@ -194,12 +199,12 @@ pub fn fairness(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
     })
 }
 
-fn names(lines: &[(Series, Vec<Point>)]) -> Vec<Series> {
+pub(super) fn names(lines: &[(Series, Vec<Point>)]) -> Vec<Series> {
     lines.iter().map(|&(series, _)| series).collect()
 }
 
 /// The ratios that any line has.
-fn ratios(lines: &[(Series, Vec<Point>)]) -> Vec<Finite> {
+pub(super) fn ratios(lines: &[(Series, Vec<Point>)]) -> Vec<Finite> {
     let points = lines.iter().flat_map(|(_, points)| points);
     let mut all: Vec<Finite> = points.map(|point| point.ratio).collect();
     all.sort_unstable();
@@ -208,7 +213,7 @@ fn ratios(lines: &[(Series, Vec<Point>)]) -> Vec<Finite> {
 }
 
 /// A column a ratio, and a last one.
-fn by_ratio(ratios: &[Finite], last: &str) -> Table {
+pub(super) fn by_ratio(ratios: &[Finite], last: &str) -> Table {
     let mut table = Table::new(&["Waiters"]);
     let columns = ratios.iter().map(|ratio| format!("{ratio}x"));
     table.head.extend(columns.chain([last.to_string()]));
@@ -220,7 +225,7 @@ fn most(lines: &[(Series, Vec<Point>)]) -> f64 {
     points.map(|p| p.work.high.get()).fold(1.0, f64::max)
 }
 
-fn ratio_axis(lines: &[(Series, Vec<Point>)]) -> Axis {
+pub(super) fn ratio_axis(lines: &[(Series, Vec<Point>)]) -> Axis {
     let ratios = || {
         lines
             .iter()
@@ -234,7 +239,7 @@ fn ratio_axis(lines: &[(Series, Vec<Point>)]) -> Axis {
     })
 }
 
-fn curves(plot: &Plot, lines: &[(Series, Vec<Point>)], knees: bool) -> Markup {
+pub(super) fn curves(plot: &Plot, lines: &[(Series, Vec<Point>)], knees: bool) -> Markup {
     let at = |point: &Point, value: Finite| plot.at(point.ratio.get(), value.get());
     html! {
         @for (series, points) in lines {

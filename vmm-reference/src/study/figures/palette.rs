@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::plot::{Place, px};
 use crate::study::dataset::timeline::Doing;
-use crate::study::dataset::{Halts, Series, Transport, Waiter};
+use crate::study::dataset::{Halts, Role, Series, Transport, Waiter};
 
 /// The class that colours `series`: `s0` to `s7`.
 pub fn class(series: Series) -> &'static str {
@@ -30,6 +30,15 @@ pub const fn doing(doing: Doing) -> &'static str {
         Doing::Waiting => "d-waiting",
         Doing::Held => "d-held",
         Doing::Halted => "d-halted",
+    }
+}
+
+/// The class that colours a kind of vCPU.
+pub const fn role(role: Role) -> &'static str {
+    match role {
+        Role::Locks => "r-locks",
+        Role::Computes => "r-computes",
+        Role::Sleeps => "r-sleeps",
     }
 }
 
