@@ -12,7 +12,7 @@ use crate::halt_mode::HaltMode;
 use crate::policy::{Policy, YieldPolicy};
 use crate::study::cells::{CellError, Cells, ways};
 use crate::study::dataset::{CellKey, Load, Repetition, Series, Waiter, Waits};
-use crate::study::driver::{Measure as _, Run};
+use crate::study::driver::Run;
 use crate::study::figures::units::{nanoseconds, number, percent};
 use crate::study::finite::Finite;
 use crate::study::statistics::{Interval, median, median_interval};
@@ -138,7 +138,7 @@ pub fn measure(
                 yielding: row.policy,
                 ..Policy::default()
             });
-            match cells.measure(&row.key, time) {
+            match cells.once(&row.key, time, None) {
                 Run::Measured(repetition) => row.repetitions.push(*repetition),
                 Run::Interrupted => return Err(LocksError::Interrupted),
                 Run::Failed(reason) => {

@@ -9,12 +9,12 @@ use super::auto::{self, Auto};
 use super::jail::JailArgs;
 use super::{AnyError, print};
 use crate::bench::locks::{self, LockSet};
-use crate::bench::{control, handover, policies};
+use crate::bench::{control, handover, policies, trace};
 use crate::demo::{Backend, BackendKind};
 use crate::jail::{self, ThreadKind};
 use crate::stderr;
 
-/// Measure hand-overs, scheduling policies and pauses.
+/// Measure hand-overs, scheduling policies, pauses and traces.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     #[command(flatten)]
@@ -56,11 +56,23 @@ enum Benchmark {
         #[arg(long, value_delimiter = ',')]
         locks: Vec<LockSet>,
     },
+    /// What --trace costs when it is on, and when it is off
+    Trace {
+        /// What runs the guest
+        #[arg(long, default_value = "auto", value_parser = auto::parser::<BackendKind>())]
+        backend: Auto<BackendKind>,
+        /// Milliseconds a cell
+        #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+        cell_ms: u64,
+        /// Times each cell is measured with a trace and without one
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        turns: u16,
+    },
 }
 
 impl super::Subcommand for BenchArgs {
     const NAME: &str = "bench";
-    const ABOUT: &str = "Measure hand-overs, scheduling policies and pauses";
+    const ABOUT: &str = "Measure hand-overs, scheduling policies, pauses and traces";
 
     fn run(self) -> Result<ExitCode, AnyError> {
         self.jail.arm()?;
@@ -87,10 +99,7 @@ impl super::Subcommand for BenchArgs {
                 turns,
                 locks,
             } => {
-                let (backend, why_hosted) = Backend::choose(backend.chosen())?;
-                if let Some(reason) = why_hosted {
-                    stderr::message(format_args!("{reason}; using the hosted backend"));
-                }
+                let backend = choose(backend)?;
                 jail::enter(ThreadKind::Builder)?;
                 let (turns, time) = (turns.into(), Duration::from_millis(cell_ms));
                 if locks.is_empty() {
@@ -99,7 +108,25 @@ impl super::Subcommand for BenchArgs {
                     print(&locks::measure(backend, &locks, turns, time)?.markdown())?;
                 }
             }
+            Benchmark::Trace {
+                backend,
+                cell_ms,
+                turns,
+            } => {
+                let backend = choose(backend)?;
+                jail::enter(ThreadKind::Tracer)?;
+                let (turns, time) = (turns.into(), Duration::from_millis(cell_ms));
+                print(&trace::measure(backend, turns, time)?.text())?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn choose(kind: Auto<BackendKind>) -> Result<Backend, AnyError> {
+    let (backend, why_hosted) = Backend::choose(kind.chosen())?;
+    if let Some(reason) = why_hosted {
+        stderr::message(format_args!("{reason}; using the hosted backend"));
+    }
+    Ok(backend)
 }

@@ -155,6 +155,17 @@ impl Cells {
         self.policy = policy;
     }
 
+    /// Runs a cell once, with a trace of it if there is a collector.
+    pub fn once(&self, key: &CellKey, time: Duration, trace: Option<&Collector>) -> Run {
+        match self.run(key, time, trace) {
+            Ok(ran) => match ran.repetition {
+                Some(repetition) => Run::Measured(Box::new(repetition)),
+                None => Run::Interrupted,
+            },
+            Err(e) => Run::Failed(e.to_string()),
+        }
+    }
+
     fn calibrate(&self) -> Result<f64, CellError> {
         let mut threshold = 512;
         // To 2 ms: entering the guest does not count then.
@@ -354,13 +365,7 @@ impl Cells {
 
 impl Measure for Cells {
     fn measure(&mut self, key: &CellKey, time: Duration) -> Run {
-        match self.run(key, time, self.trace.as_ref()) {
-            Ok(ran) => match ran.repetition {
-                Some(repetition) => Run::Measured(Box::new(repetition)),
-                None => Run::Interrupted,
-            },
-            Err(e) => Run::Failed(e.to_string()),
-        }
+        self.once(key, time, self.trace.as_ref())
     }
 
     fn timeline(&mut self, key: &CellKey, time: Duration) -> Option<Timeline> {

@@ -2,13 +2,12 @@
 //! how the pCPUs are shared.
 
 use super::bars::draw;
-use super::curves::{Sweep, by_ratio, cells, curves, interval, names, ratio_axis, ratios};
+use super::curves::{Point, Sweep, by_ratio, cells, curves, interval, names, ratio_axis, ratios};
 use super::plot::{Axis, Plot};
 use super::units::{nanoseconds, number, percent};
 use super::{Figure, Table, palette, series, telling_vcpus};
 use crate::study::dataset::{Cell, CellKey, Dataset, Load, Repetition, Role, Series};
 use crate::study::finite::Finite;
-use crate::study::statistics::knee::Point;
 use crate::study::statistics::{median, median_interval};
 
 fn quantile(q: f64) -> impl Fn(&Repetition) -> Option<Finite> {
@@ -81,7 +80,7 @@ pub fn wakes(data: &Dataset, load: Load) -> Option<Figure> {
         ),
         picture: plot.draw(
             "Time from a kick to the first instruction against the overcommit ratio",
-            &curves(&plot, &lines, false),
+            &curves(&plot, &lines, &[]),
         ),
         lines: names(&lines),
         legend: palette::legend(&names(&lines)),

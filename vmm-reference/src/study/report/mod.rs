@@ -116,7 +116,8 @@ fn host(data: &Dataset) -> Markup {
             "Cells ran in random order, in rounds; the first run of each warmed up and was not \
              counted. Values are medians of the repetitions with a 95 % interval by bootstrap; a \
              difference is called one if a permutation test finds it less often than once in 20 \
-             by chance and the interval of the ratio does not hold 1. With fewer than six \
+             by chance and the interval of the ratio does not hold 1; a ratio is shown to be before or behind \
+             the knee by the same rule, against 90 % of the work at 1x. With fewer than six \
              repetitions the range stands in the place of the interval."
         }
     }

@@ -2,10 +2,10 @@
 //! what it costs.
 
 use crate::study::dataset::{Cell, CellKey, Dataset, Halts, Load, Repetition, Series, Waiter};
-use crate::study::figures::curves::{Sweep, relative_work};
+use crate::study::figures::curves::{Sweep, knee_of};
 use crate::study::figures::units::percent;
 use crate::study::figures::{series, telling_vcpus};
-use crate::study::statistics::{Verdict, knee, median, verdict};
+use crate::study::statistics::{Knee, Verdict, median, verdict};
 
 /// The series that spins, as a kernel without PV locks does.
 pub fn spinning(data: &Dataset) -> Option<Series> {
@@ -77,17 +77,19 @@ fn gain(data: &Dataset, spin: Series, halt: Series) -> Option<String> {
 }
 
 fn knees(data: &Dataset, spin: Option<Series>, halt: Option<Series>) -> String {
-    let at = |series| knee(&relative_work(data, Load::Short, series, Sweep::Vcpus));
+    let at = |series| knee_of(data, Load::Short, series, Sweep::Vcpus);
     let words: Vec<String> = [("spins", spin), ("halts", halt)]
         .into_iter()
-        .filter_map(|(does, series)| Some(format!("{} if it {does}", at(series?))))
+        .filter_map(|(does, series)| Some((does, at(series?))))
+        .filter(|&(_, knee)| knee != Knee::Unknown)
+        .map(|(does, knee)| format!("if it {does}, {knee}"))
         .collect();
     if words.is_empty() {
         return "Where the knee is was not measured.".to_string();
     }
     format!(
-        "The knee, up to which a VM whose vCPUs share one lock keeps 90 % of its work, is at {}.",
-        words.join(", and ")
+        "The knee, up to which a VM whose vCPUs share one lock keeps 90 % of its work, is: {}.",
+        words.join("; ")
     )
 }
 
@@ -130,7 +132,7 @@ mod tests {
         );
         assert!(
             knee.ends_with(
-                "is at 1x (not at 1.5x) if it spins, and beyond 8x, the last measured if it halts."
+                "is: if it spins, between 1x and 1.5x; if it halts, beyond 8x, the last measured."
             ),
             "{knee}"
         );
