@@ -218,7 +218,8 @@ impl Cells {
         let transport = self.halt_kick(key).transport;
         WaiterProgram {
             mode: match key.map(|key| key.series.waiter) {
-                None | Some(Waiter::Ticket) => mode::TICKET,
+                // Linux's are not this guest's: no plan has them.
+                None | Some(Waiter::Ticket | Waiter::LinuxNative | Waiter::LinuxPv) => mode::TICKET,
                 Some(Waiter::TestAndSet) => mode::TEST_AND_SET,
                 Some(Waiter::Preemptable) => mode::PREEMPTABLE,
                 Some(Waiter::PvTicket) => mode::PV_TICKET,
@@ -231,10 +232,10 @@ impl Cells {
             think,
             burst: self.threshold.saturating_mul(BURST),
             locks: match load {
-                Load::Short | Load::Long | Load::Mixed | Load::Partial => Locks::One,
                 Load::Uncontended => Locks::Own,
                 Load::Nested => Locks::Nested,
                 Load::Independent => Locks::Independent,
+                _ => Locks::One,
             },
             computing: match load {
                 Load::Partial => vcpus / 2,

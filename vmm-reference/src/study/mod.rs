@@ -13,6 +13,7 @@
 //!   worst wait;
 //! - [`figures`]: the pictures of a report;
 //! - [`report`]: the page;
+//! - [`linux`]: the same from a Linux guest's workloads, which the lab measures;
 //! - [`output`]: the files;
 //! - [`compare`]: two studies;
 //! - [`sample`]: a dataset that nobody measured.
@@ -23,6 +24,7 @@ pub mod dataset;
 pub mod driver;
 pub mod figures;
 pub mod finite;
+pub mod linux;
 pub mod output;
 pub mod plan;
 mod reading;

@@ -29,6 +29,14 @@ pub enum Load {
     Independent,
     /// Short sections of a lock that half of the vCPUs take; the others compute.
     Partial,
+    /// Linux: a kernel lock that every CPU takes all the time.
+    Contend,
+    /// Linux: hackbench, messages between many processes.
+    Hackbench,
+    /// Linux: `perf bench sched messaging`.
+    Messaging,
+    /// Linux: dbench on tmpfs.
+    Dbench,
 }
 
 /// How a vCPU waits for its lock.
@@ -47,6 +55,10 @@ pub enum Waiter {
     /// A queue of waiters, each on a cache line of its own (MCS); halts past a
     /// threshold, and is kicked.
     PvQueue,
+    /// As a Linux kernel does that sees no PV_UNHALT.
+    LinuxNative,
+    /// As a Linux kernel does that sees PV_UNHALT: a queue, and halts.
+    LinuxPv,
 }
 
 /// Who puts a waiter to sleep.
@@ -197,7 +209,7 @@ pub struct Cell {
 
 impl Load {
     /// All, in the order of the report.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Short,
         Self::Long,
         Self::Uncontended,
@@ -205,7 +217,37 @@ impl Load {
         Self::Nested,
         Self::Independent,
         Self::Partial,
+        Self::Contend,
+        Self::Hackbench,
+        Self::Messaging,
+        Self::Dbench,
     ];
+
+    /// Those of a Linux guest.
+    pub const LINUX: [Self; 4] = [
+        Self::Contend,
+        Self::Hackbench,
+        Self::Messaging,
+        Self::Dbench,
+    ];
+
+    /// A Linux guest does it.
+    pub const fn is_linux(self) -> bool {
+        matches!(
+            self,
+            Self::Contend | Self::Hackbench | Self::Messaging | Self::Dbench
+        )
+    }
+
+    /// What is counted, in the plural.
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::Contend => "rounds of the lock",
+            Self::Hackbench | Self::Messaging => "messages",
+            Self::Dbench => "KiB",
+            _ => "lock acquisitions",
+        }
+    }
 
     /// As in a file.
     pub const fn id(self) -> &'static str {
@@ -217,6 +259,10 @@ impl Load {
             Self::Nested => "nested",
             Self::Independent => "independent",
             Self::Partial => "partial",
+            Self::Contend => "contend",
+            Self::Hackbench => "hackbench",
+            Self::Messaging => "messaging",
+            Self::Dbench => "dbench",
         }
     }
 
@@ -230,6 +276,10 @@ impl Load {
             Self::Nested => "an inner lock within an outer one",
             Self::Independent => "two independent locks",
             Self::Partial => "a lock that half of the vCPUs take",
+            Self::Contend => "Linux, one kernel lock (contend)",
+            Self::Hackbench => "Linux, hackbench",
+            Self::Messaging => "Linux, perf bench sched messaging",
+            Self::Dbench => "Linux, dbench on tmpfs",
         }
     }
 }
@@ -237,7 +287,10 @@ impl Load {
 impl Series {
     /// It halts and is kicked.
     pub const fn is_pv(self) -> bool {
-        matches!(self.waiter, Waiter::PvTicket | Waiter::PvQueue)
+        matches!(
+            self.waiter,
+            Waiter::PvTicket | Waiter::PvQueue | Waiter::LinuxPv
+        )
     }
 }
 
@@ -249,6 +302,8 @@ impl fmt::Display for Series {
             Waiter::Preemptable => "preemptable ticket, spins",
             Waiter::PvTicket => "PV ticket",
             Waiter::PvQueue => "PV queue",
+            Waiter::LinuxNative => "Linux without PV locks",
+            Waiter::LinuxPv => "Linux with PV locks",
         })?;
         f.write_str(match self.halts {
             Halts::Never => "",

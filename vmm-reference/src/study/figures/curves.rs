@@ -133,7 +133,11 @@ pub fn work(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
             let [share, band] = interval(point.map(|p| p.work), percent);
             row.push(rate.map_or_else(
                 || "–".to_string(),
-                |rate| format!("{share}\n{band}\n{}/s", number(rate)),
+                // Emulated time is none.
+                |rate| match data.host.emulated {
+                    true => format!("{share}\n{band}"),
+                    false => format!("{share}\n{band}\n{}/s", number(rate)),
+                },
             ));
         }
         row.push(knee.to_string());
@@ -142,7 +146,7 @@ pub fn work(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
     let plot = Plot {
         x: ratio_axis(&lines),
         y: Axis::from_zero(
-            "lock acquisitions per second, relative to 1x",
+            &format!("{} per second, relative to 1x", load.unit()),
             most(&lines).min(3.0),
             percent,
         ),
@@ -158,9 +162,14 @@ pub fn work(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
             "{}. Each line is relative to its own rate at 1x; the band is the 95 % interval. \
              The knee is where less than {} of the work at 1x is left: a ring marks the last \
              ratio that is shown to be before it, and the table says between which ratios it is. \
-             In the table: relative work, its interval, acquisitions per second.",
+             In the table: relative work, its interval{}.",
             capital(sweep.words()),
             percent(HELD),
+            if data.host.emulated {
+                String::new()
+            } else {
+                format!(", {} per second", load.unit())
+            },
         ),
         picture: plot.draw(
             "Relative work against the overcommit ratio",

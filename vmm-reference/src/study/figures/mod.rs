@@ -111,6 +111,9 @@ pub fn all(data: &Dataset) -> Vec<Figure> {
     let rows = data.timelines.iter().enumerate();
     figures.extend(rows.map(|(number, timeline)| rows::timeline(timeline, number)));
     figures.extend(bars::per_acquisition(data, Load::Short));
+    for load in Load::LINUX {
+        figures.extend(bars::per_acquisition(data, load));
+    }
     figures.extend(curves::fairness(data, Load::Short, curves::Sweep::Vcpus));
     figures.extend(bars::time(data, Load::Short));
     figures.extend(beside::wakes(data, Load::Mixed));

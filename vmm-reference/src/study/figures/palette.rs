@@ -13,6 +13,10 @@ pub fn class(series: Series) -> &'static str {
     match (series.waiter, series.halts, series.transport) {
         (Waiter::Ticket, ..) => "s0",
         (Waiter::TestAndSet, ..) => "s1",
+        (Waiter::LinuxNative, Halts::Kernel, _) => "s0",
+        (Waiter::LinuxNative, ..) => "s2",
+        (Waiter::LinuxPv, Halts::Kernel, _) => "s5",
+        (Waiter::LinuxPv, ..) => "s3",
         (Waiter::Preemptable, ..) => "s2",
         (Waiter::PvTicket, Halts::Kernel, Transport::Kvm) => "s4",
         (Waiter::PvTicket, Halts::Kernel, _) => "s5",

@@ -33,8 +33,55 @@ fn cell(data: &Dataset, load: Load, series: Series, vcpus: u32) -> Option<&Cell>
     data.cell(&key).filter(|cell| !cell.repetitions.is_empty())
 }
 
-/// The three.
-pub fn sentences(data: &Dataset) -> [String; 3] {
+/// The three; of a study of Linux one for each workload.
+pub fn sentences(data: &Dataset) -> Vec<String> {
+    let linux = linux(data);
+    if linux.is_empty() {
+        three(data).into()
+    } else {
+        linux
+    }
+}
+
+/// What PV locks gain for each workload of a Linux guest, by who halts it.
+fn linux(data: &Dataset) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for load in Load::LINUX {
+        let all = series(data, load);
+        let mut words = Vec::new();
+        let Some(vcpus) = telling_vcpus(data, load) else {
+            continue;
+        };
+        for (halts, name) in [
+            (Halts::Userspace, "halts in this process"),
+            (Halts::Kernel, "halts in KVM"),
+        ] {
+            let of = |waiter| {
+                let like = |series: &&Series| (series.waiter, series.halts) == (waiter, halts);
+                cell(data, load, *all.iter().find(like)?, vcpus)
+            };
+            if let Some((native, pv)) = of(Waiter::LinuxNative).zip(of(Waiter::LinuxPv)) {
+                let says = verdict(&native.rates(), &pv.rates(), data.settings.seed);
+                words.push(format!("with {name} {says}"));
+            }
+        }
+        if let Some(of) = all
+            .first()
+            .and_then(|&series| cell(data, load, series, vcpus))
+        {
+            let ratio = data.ratio(&of.key);
+            let id = load.id();
+            let words = match words.is_empty() {
+                true => "not measured".to_string(),
+                false => words.join("; "),
+            };
+            sentences.push(format!("{id} at {ratio}x, PV locks against none: {words}."));
+        }
+    }
+    sentences
+}
+
+fn three(data: &Dataset) -> [String; 3] {
     let (spin, halt) = (spinning(data), halting(data));
     [
         spin.zip(halt)
@@ -124,7 +171,7 @@ mod tests {
 
     #[test]
     fn three_sentences_of_a_known_study() {
-        let [gain, knee, cost] = sentences(&sample::dataset());
+        let [gain, knee, cost] = three(&sample::dataset());
         assert!(
             gain.starts_with("At 4x overcommit waiters that halt")
                 && gain.contains("times as fast as"),
@@ -146,7 +193,7 @@ mod tests {
     fn what_was_not_measured_is_said() {
         let mut data = sample::dataset();
         data.cells.retain(|cell| !cell.key.series.is_pv());
-        let [gain, knee, cost] = sentences(&data);
+        let [gain, knee, cost] = three(&data);
         assert!(gain.contains("not measured") && cost.contains("not measured"));
         assert!(knee.contains("if it spins") && !knee.contains("halts"));
         data.cells.clear();
