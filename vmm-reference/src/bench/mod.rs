@@ -3,12 +3,16 @@
 //!
 //! - [`control`]: how long it takes to pause a VM;
 //! - [`handover`]: where the time of a contended hand-over goes;
+//! - [`locks`]: the policies on nested and independent locks;
+//! - [`trace`]: what a trace costs;
 //! - [`policies`]: what follows a kick, and what precedes a sleep, compared.
 
 pub mod control;
 pub mod handover;
+pub mod locks;
 pub mod policies;
 pub mod snapshot;
+pub mod trace;
 
 /// The middle one; 0 of none.
 fn median(values: &mut [f64]) -> f64 {

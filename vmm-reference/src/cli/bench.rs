@@ -9,15 +9,16 @@ use clap::{Args, Subcommand};
 use super::auto::{self, Auto};
 use super::jail::JailArgs;
 use super::{AnyError, print};
+use crate::bench::locks::{self, LockSet};
 use crate::bench::snapshot::{rounds, speed};
-use crate::bench::{control, handover, policies};
+use crate::bench::{control, handover, policies, trace};
 use crate::demo::{Backend, BackendKind};
 use crate::halt_mode::HaltMode;
 use crate::jail::{self, ThreadKind};
 use crate::run::config::MemorySize;
 use crate::stderr;
 
-/// Measure hand-overs, scheduling policies, pauses and snapshots.
+/// Measure hand-overs, scheduling policies, pauses, traces and snapshots.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     #[command(flatten)]
@@ -86,12 +87,28 @@ enum Benchmark {
         /// Times each cell is measured; the policies take turns
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
         turns: u16,
+        /// Instead, these locks in the study's guest, with the policies that follow
+        /// a kick side by side: rate, p99 wait, least share
+        #[arg(long, value_delimiter = ',')]
+        locks: Vec<LockSet>,
+    },
+    /// What --trace costs when it is on, and when it is off
+    Trace {
+        /// What runs the guest
+        #[arg(long, default_value = "auto", value_parser = auto::parser::<BackendKind>())]
+        backend: Auto<BackendKind>,
+        /// Milliseconds a cell
+        #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+        cell_ms: u64,
+        /// Times each cell is measured with a trace and without one
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        turns: u16,
     },
 }
 
 impl super::Subcommand for BenchArgs {
     const NAME: &str = "bench";
-    const ABOUT: &str = "Measure hand-overs, scheduling policies, pauses and snapshots";
+    const ABOUT: &str = "Measure hand-overs, scheduling policies, pauses, traces and snapshots";
 
     fn run(self) -> Result<ExitCode, AnyError> {
         self.jail.arm()?;
@@ -143,17 +160,36 @@ impl super::Subcommand for BenchArgs {
                 backend,
                 cell_ms,
                 turns,
+                locks,
             } => {
-                let (backend, why_hosted) = Backend::choose(backend.chosen())?;
-                if let Some(reason) = why_hosted {
-                    stderr::message(format_args!("{reason}; using the hosted backend"));
-                }
+                let backend = choose(backend)?;
                 jail::enter(ThreadKind::Builder)?;
-                let table =
-                    policies::measure(&backend, turns.into(), Duration::from_millis(cell_ms))?;
-                print(&table.markdown())?;
+                let (turns, time) = (turns.into(), Duration::from_millis(cell_ms));
+                if locks.is_empty() {
+                    print(&policies::measure(&backend, turns, time)?.markdown())?;
+                } else {
+                    print(&locks::measure(backend, &locks, turns, time)?.markdown())?;
+                }
+            }
+            Benchmark::Trace {
+                backend,
+                cell_ms,
+                turns,
+            } => {
+                let backend = choose(backend)?;
+                jail::enter(ThreadKind::Tracer)?;
+                let (turns, time) = (turns.into(), Duration::from_millis(cell_ms));
+                print(&trace::measure(backend, turns, time)?.text())?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn choose(kind: Auto<BackendKind>) -> Result<Backend, AnyError> {
+    let (backend, why_hosted) = Backend::choose(kind.chosen())?;
+    if let Some(reason) = why_hosted {
+        stderr::message(format_args!("{reason}; using the hosted backend"));
+    }
+    Ok(backend)
 }

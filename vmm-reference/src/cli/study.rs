@@ -15,12 +15,14 @@ use crate::jail::{self, ThreadKind};
 use crate::policy::{Policy, YieldPolicy};
 use crate::study::cells::{self, Cells};
 use crate::study::compare::compare;
-use crate::study::dataset::{Dataset, End, Load, Settings, Waiter};
+use crate::study::dataset::{Dataset, End, Load, Noise, Settings, Waiter};
 use crate::study::driver::{Status, Study};
 use crate::study::finite::Finite;
+use crate::study::linux;
 use crate::study::output::Folder;
 use crate::study::plan::{self, Extent};
 use crate::study::report::{summary, warnings};
+use crate::study::watch::Watch;
 use crate::trace::file::TraceFile;
 use crate::{host, stderr};
 
@@ -76,6 +78,17 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Make a report of what `ci/lab/run study-linux` measured
+    Read {
+        /// Its lines
+        file: PathBuf,
+        /// The folder for report.html, data.json and data.csv
+        #[arg(long, default_value = "study", value_name = "DIR")]
+        out: PathBuf,
+        /// Time is emulated on this host
+        #[arg(long)]
+        emulated: bool,
+    },
 }
 
 /// Microseconds that a waiter spins before it halts.
@@ -103,6 +116,23 @@ impl super::Subcommand for StudyArgs {
                 } else {
                     print(&comparison.text())?;
                 }
+                Ok(ExitCode::SUCCESS)
+            }
+            Some(What::Read {
+                file,
+                out,
+                emulated,
+            }) => {
+                let folder = Folder::open(&out)?;
+                let cpus = u32::try_from(host::cpus()).unwrap_or(u32::MAX);
+                let mut host = Watch::begin().end("kvm", None, cpus);
+                host.emulated = emulated;
+                // Nothing was timed between the measurements.
+                host.noise = Noise::default();
+                let data = linux::read(&file, host)?;
+                print(&terminal(&data))?;
+                let report = folder.write(&data)?;
+                print(&format!("\nreport: {}\n", report.display()))?;
                 Ok(ExitCode::SUCCESS)
             }
             None => {

@@ -6,7 +6,7 @@
 //! | 0x8000 | parameter page |
 //! | 0x9000 | lock page |
 //! | 0x10000 | code, up to 64 KiB |
-//! | 0x20000 | waiter table |
+//! | 0x20000 | waiter table; of the study's guest a second one behind it |
 //! | 0x100000 + 0x1000 x index | result page of a vCPU |
 
 use std::sync::Arc;

@@ -90,6 +90,11 @@ impl AddAssign for Total {
 }
 
 impl Total {
+    /// Of so many threads.
+    pub const fn threads(&self) -> u32 {
+        self.threads
+    }
+
     /// Where the time went in the `time` since `before`: what is neither running
     /// nor waiting nor held is a halt.
     pub fn since(&self, before: &Self, time: Duration) -> Spent {

@@ -10,14 +10,16 @@ use super::dataset::{CellKey, Halts, Load, Repetition, Timeline, Transport, Wait
 use super::driver::{Measure, Run};
 use super::plan::Way;
 use super::reading::{CellVm, Reading};
+use super::waker::{Waker, WakerError};
 use super::window;
 use crate::demo::Backend;
 use crate::halt_mode::HaltMode;
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::payload::image::{PARAM_PAGE, result_page};
 use crate::payload::layout::{issue, param, result};
+use crate::payload::waiters::clock::HostClock;
 use crate::payload::waiters::image::WaiterImage;
-use crate::payload::waiters::layout::{WaiterProgram, mode};
+use crate::payload::waiters::layout::{Locks, WaiterProgram, mode, role};
 use crate::policy::Policy;
 use crate::signals::ending::{self, Interrupted};
 use crate::stats::meter::Meter;
@@ -32,6 +34,8 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 const SHORT: (u64, u64) = (50, 100);
 /// The same of long ones.
 const LONG: (u64, u64) = (1000, 2000);
+/// A burst of a vCPU that sleeps, in thresholds: 100 us if that is 10.
+const BURST: u64 = 10;
 /// Events of a vCPU that a timeline is made from: 4.8 MB.
 const TIMELINE_EVENTS: usize = 200_000;
 
@@ -44,6 +48,9 @@ pub enum CellError {
     /// Its memory can't be had.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// Its sleeping vCPUs can't be woken.
+    #[error(transparent)]
+    Waker(#[from] WakerError),
     /// A vCPU failed.
     #[error("vCPU {vm}.{vcpu}: {reason}")]
     Vcpu {
@@ -147,6 +154,24 @@ impl Cells {
         Ok(cells)
     }
 
+    /// From now on with this policy.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// Runs a cell once, with a trace of it if there is a collector.
+    pub fn once(&self, key: &CellKey, time: Duration, trace: Option<&Collector>) -> Run {
+        match self.run(key, time, trace) {
+            Ok(ran) => match ran.repetition {
+                Some(repetition) => Run::Measured(Box::new(repetition)),
+                None => Run::Interrupted,
+            },
+            // Whatever it was that could not be done then.
+            Err(_) if ending::is_asked() => Run::Interrupted,
+            Err(e) => Run::Failed(e.to_string()),
+        }
+    }
+
     fn calibrate(&self) -> Result<f64, CellError> {
         let mut threshold = 512;
         // To 2 ms: entering the guest does not count then.
@@ -194,15 +219,16 @@ impl Cells {
     }
 
     fn program(&self, key: Option<&CellKey>) -> WaiterProgram {
-        let load = key.map_or(Load::Short, |key| key.load);
+        let (load, vcpus) = key.map_or((Load::Short, 1), |key| (key.load, key.vcpus));
         let (hold, think) = match load {
             Load::Long => LONG,
-            Load::Short | Load::Uncontended | Load::Mixed => SHORT,
+            _ => SHORT,
         };
         let transport = self.halt_kick(key).transport;
         WaiterProgram {
             mode: match key.map(|key| key.series.waiter) {
-                None | Some(Waiter::Ticket) => mode::TICKET,
+                // Linux's are not this guest's: no plan has them.
+                None | Some(Waiter::Ticket | Waiter::LinuxNative | Waiter::LinuxPv) => mode::TICKET,
                 Some(Waiter::TestAndSet) => mode::TEST_AND_SET,
                 Some(Waiter::Preemptable) => mode::PREEMPTABLE,
                 Some(Waiter::PvTicket) => mode::PV_TICKET,
@@ -213,9 +239,21 @@ impl Cells {
             patience: self.threshold,
             hold,
             think,
-            own_locks: load == Load::Uncontended,
-            computing: match (load, key) {
-                (Load::Mixed, Some(key)) => key.vcpus / 2,
+            burst: self.threshold.saturating_mul(BURST),
+            locks: match load {
+                Load::Uncontended => Locks::Own,
+                Load::Nested => Locks::Nested,
+                Load::Independent => Locks::Independent,
+                _ => Locks::One,
+            },
+            computing: match load {
+                Load::Partial => vcpus / 2,
+                Load::Mixed => vcpus / 4,
+                _ => 0,
+            },
+            // One, if there are two vCPUs: the other takes a lock.
+            sleeping: match load {
+                Load::Mixed => (vcpus + 2) / 4,
                 _ => 0,
             },
         }
@@ -238,11 +276,12 @@ impl Cells {
                 ..VmSpec::bare(key.vcpus, self.halt_kick(Some(key)))
             };
             let image = WaiterImage::new(&program, key.vcpus)?;
-            ready.push((Vm::build(&spec, self.backend.host(), &image)?, trace));
+            let clock = image.clock(self.backend.host().is_some());
+            ready.push((Vm::build(&spec, self.backend.host(), &image)?, trace, clock));
         }
-        let mut vms = Vec::new();
+        let mut vms: Vec<(CellVm, HostClock)> = Vec::new();
         let mut watched: Vec<(VmTrace, Switches)> = Vec::new();
-        for (vm, trace) in ready {
+        for (vm, trace, clock) in ready {
             let (running, parts) = vm.start()?;
             let threads = parts.threads();
             if let Some(trace) = trace
@@ -250,14 +289,37 @@ impl Cells {
             {
                 watched.push((trace, switches));
             }
-            let meter = Meter::new(&threads);
-            vms.push(CellVm {
-                running,
-                parts,
-                meter,
-            });
+            let of = |wanted| {
+                let roles = (0..key.vcpus).map(|index| program.role(index, key.vcpus));
+                let threads = threads
+                    .iter()
+                    .zip(roles)
+                    .filter(|&(_, role)| role == wanted);
+                Meter::new(&threads.map(|(&thread, _)| thread).collect::<Vec<_>>())
+            };
+            vms.push((
+                CellVm {
+                    running,
+                    meter: Meter::new(&threads),
+                    computing: of(role::COMPUTES),
+                    sleeping: of(role::SLEEPS),
+                    parts,
+                    waker: None,
+                },
+                clock,
+            ));
         }
-        // All of them run: what was before is not counted.
+        // All of them run.
+        let mut vms: Vec<CellVm> = vms
+            .into_iter()
+            .map(|(mut vm, clock)| {
+                let sleepers =
+                    (0..key.vcpus).filter(|&i| program.role(i, key.vcpus) == role::SLEEPS);
+                vm.waker = Waker::begin(&vm.parts, sleepers.collect(), clock)?;
+                Ok(vm)
+            })
+            .collect::<Result<_, CellError>>()?;
+        // What was before is not counted.
         let before = Reading::of(&vms, &program)?;
         let began = Instant::now();
         let mut interrupted = false;
@@ -268,6 +330,9 @@ impl Cells {
         let seconds = began.elapsed();
         for (trace, switches) in watched {
             trace.add(switches);
+        }
+        for vm in &mut vms {
+            vm.waker = None;
         }
         self.leave(&mut vms)?;
         let clock_hz = vms.first().map_or(1, |vm| vm.parts.clock_hz).max(1) as f64;
@@ -311,15 +376,7 @@ impl Cells {
 
 impl Measure for Cells {
     fn measure(&mut self, key: &CellKey, time: Duration) -> Run {
-        match self.run(key, time, self.trace.as_ref()) {
-            Ok(ran) => match ran.repetition {
-                Some(repetition) => Run::Measured(Box::new(repetition)),
-                None => Run::Interrupted,
-            },
-            // Whatever it was that could not be done then.
-            Err(_) if ending::is_asked() => Run::Interrupted,
-            Err(e) => Run::Failed(e.to_string()),
-        }
+        self.once(key, time, self.trace.as_ref())
     }
 
     fn timeline(&mut self, key: &CellKey, time: Duration) -> Option<Timeline> {

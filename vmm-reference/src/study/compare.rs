@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::dataset::{Cell, Dataset, Load, Series};
+use super::figures::curves::{Sweep, knee_of};
+use super::figures::series;
 use super::figures::units::{number, percent};
 use super::finite::Finite;
 use super::report::warnings::NOISY;
-use super::statistics::{Interval, Verdict, median_interval, verdicts};
+use super::statistics::{Interval, Knee, Verdict, median_interval, verdicts};
 
 /// A cell that both have.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,11 +61,26 @@ impl From<&Row> for Record {
     }
 }
 
+/// The knees of a series that both have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Knees {
+    /// What the guest does.
+    pub load: Load,
+    /// How it waits.
+    pub series: Series,
+    /// That of the first, by more vCPUs of one VM.
+    pub a: Knee,
+    /// That of the second.
+    pub b: Knee,
+}
+
 /// Two studies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
     /// Cells that both measured.
     pub rows: Vec<Row>,
+    /// Where the work of a series falls.
+    pub knees: Vec<Knees>,
     /// Cells that only the first measured.
     pub only_a: Vec<String>,
     /// Cells that only the second measured.
@@ -117,10 +134,25 @@ pub fn compare(a: &Dataset, b: &Dataset) -> Comparison {
     let only_b = only_b.map(|cell| cell.key.to_string()).collect();
     Comparison {
         rows,
+        knees: knees(a, b),
         only_a,
         only_b,
         notes: notes(a, b),
     }
+}
+
+fn knees(a: &Dataset, b: &Dataset) -> Vec<Knees> {
+    let mut all = Vec::new();
+    for load in Load::ALL {
+        for series in series(a, load) {
+            let of = |data| knee_of(data, load, series, Sweep::Vcpus);
+            let (a, b) = (of(a), of(b));
+            if a != Knee::Unknown && b != Knee::Unknown {
+                all.push(Knees { load, series, a, b });
+            }
+        }
+    }
+    all
 }
 
 fn notes(a: &Dataset, b: &Dataset) -> Vec<String> {
@@ -188,6 +220,20 @@ impl Comparison {
         if self.rows.is_empty() {
             out.push_str("The two have no cell in common.\n");
         }
+        if !self.knees.is_empty() {
+            let _ = writeln!(
+                out,
+                "\nThe knee, up to which 90 % of the work at 1x is left:"
+            );
+        }
+        for Knees { load, series, a, b } in &self.knees {
+            let says = if a.agrees(*b) { "agree" } else { "differ" };
+            let _ = writeln!(
+                out,
+                "  {series}; {}: {a} in A; {b} in B: {says}",
+                load.name()
+            );
+        }
         for (name, only) in [("A", &self.only_a), ("B", &self.only_b)] {
             if !only.is_empty() {
                 let _ = writeln!(out, "\nonly in {name}:");
@@ -236,6 +282,9 @@ mod tests {
         let measured = data.cells.iter().filter(|c| !c.repetitions.is_empty());
         assert_eq!(same.rows.len(), measured.count());
         assert!(same.text().contains("faster in 0, slower in 0"));
+        assert_eq!(same.knees.len(), 7);
+        assert!(same.knees.iter().all(|knees| knees.a == knees.b));
+        assert!(same.text().contains("between 1x and 1.5x in B: agree"));
     }
 
     #[test]

@@ -8,10 +8,12 @@
 //! - [`schedule`]: which cell runs next;
 //! - [`watch`]: the host meanwhile;
 //! - [`driver`]: from the plan to the data;
-//! - [`cells`]: the VMs of a cell, on this host; [`window`]: a trace around the
+//! - [`cells`]: the VMs of a cell, on this host; `reading`: what they have counted;
+//!   `waker`: who wakes the vCPUs that sleep; [`window`]: a trace around the
 //!   worst wait;
 //! - [`figures`]: the pictures of a report;
 //! - [`report`]: the page;
+//! - [`linux`]: the same from a Linux guest's workloads, which the lab measures;
 //! - [`output`]: the files;
 //! - [`compare`]: two studies;
 //! - [`sample`]: a dataset that nobody measured.
@@ -22,6 +24,7 @@ pub mod dataset;
 pub mod driver;
 pub mod figures;
 pub mod finite;
+pub mod linux;
 pub mod output;
 pub mod plan;
 mod reading;
@@ -29,5 +32,6 @@ pub mod report;
 pub mod sample;
 pub mod schedule;
 pub mod statistics;
+mod waker;
 pub mod watch;
 pub mod window;

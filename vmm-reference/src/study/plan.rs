@@ -92,6 +92,7 @@ pub fn cells(extent: Extent, cpus: u32, ways: &[Way]) -> Vec<CellKey> {
             add(Load::Short, &[1], &vcpus(cpus, &[1.0, 2.0, 4.0]), &every);
             add(Load::Short, &[2], &[cpus], &plain);
             add(Load::Uncontended, &[1], &[cpus], &plain);
+            add(Load::Mixed, &[1], &vcpus(cpus.max(2), &[2.0]), &plain);
         }
     }
     all

@@ -4,8 +4,8 @@
 
 use super::dataset::timeline::{Doing, Kick, Span, Track, Wait};
 use super::dataset::{
-    Cell, CellKey, Dataset, Disturbance, End, FORMAT, Halts, Host, Load, Noise, Repetition, Series,
-    Settings, Timeline, Transport, Waiter,
+    Beside, Cell, CellKey, Dataset, Disturbance, End, FORMAT, Halts, Host, Load, Noise, Repetition,
+    Series, Settings, Timeline, Transport, Waiter,
 };
 use super::finite::Finite;
 
@@ -51,6 +51,29 @@ pub fn repetition(at: f64, acquisitions: &[u64]) -> Repetition {
             .map(|power| (1u64 << power, total >> (power - 4)))
             .collect::<Vec<_>>()
             .into(),
+        beside: None,
+    }
+}
+
+/// What vCPUs that take no lock did in it, if there were so many of them.
+pub fn beside(ratio: f64, vcpus: u32) -> Beside {
+    let sleeping = (vcpus + 2) / 4;
+    let share = 0.9 / ratio.max(1.0);
+    Beside {
+        computing: vcpus / 4,
+        sleeping,
+        computing_s: finite(share * 0.5 * f64::from(vcpus / 4)),
+        sleeping_s: finite(0.01 * 0.5 * f64::from(sleeping)),
+        wakes: 240 * u64::from(sleeping),
+        wake_error_ns: Some(900),
+        wake_latency: Some(
+            vec![
+                (40_000, 200),
+                (90_000, 30),
+                (3_000_000, if ratio > 1.0 { 10 } else { 0 }),
+            ]
+            .into(),
+        ),
     }
 }
 
@@ -70,7 +93,7 @@ fn rate(series: Series, ratio: f64) -> f64 {
 /// Every load, series and figure; two pCPUs.
 pub fn dataset() -> Dataset {
     let mut cells = Vec::new();
-    for load in Load::ALL {
+    for load in [Load::Short, Load::Long, Load::Uncontended, Load::Mixed] {
         for series in SERIES {
             for (vms, vcpus) in [
                 (1, 1),
@@ -86,7 +109,7 @@ pub fn dataset() -> Dataset {
                 let scale = match load {
                     Load::Long => 0.05,
                     Load::Uncontended => ratio.min(1.0) * 1.8,
-                    Load::Short | Load::Mixed => 1.0,
+                    _ => 1.0,
                 };
                 let rate = match load {
                     Load::Uncontended => rate(series, 1.0),
@@ -107,7 +130,10 @@ pub fn dataset() -> Dataset {
                     {
                         *first /= 3;
                     }
-                    repetition(f64::from(n) * 20.0, &acquisitions)
+                    Repetition {
+                        beside: (load == Load::Mixed).then(|| beside(ratio, vcpus)),
+                        ..repetition(f64::from(n) * 20.0, &acquisitions)
+                    }
                 });
                 cells.push(Cell {
                     key: CellKey {

@@ -65,7 +65,7 @@ impl Part {
             Self::Builder => {
                 "The main thread of `demo`, `conformance`, `probe`, `bench` and `study`"
             }
-            Self::Tracer => "The main thread of `demo --trace` and of `study`",
+            Self::Tracer => "The main thread of `demo --trace`, of `bench trace` and of `study`",
             Self::Study => "The main thread of `study`",
         }
     }

@@ -17,14 +17,14 @@ use core::arch::global_asm;
 use cpuid_features::{KVM_CPUID_FEATURES, KvmFeatures};
 use hypercall_abi::{KVM_HC_KICK_CPU, doorbell};
 
-use super::layout::{COMPUTE_ROUNDS, lock_more, mode, node, param_more, result_more};
+use super::layout::{COMPUTE_ROUNDS, lock_more, mode, node, param_more, result_more, role};
 use crate::devices::EXIT_PORT;
 use crate::payload::layout::{issue, lock, param, result, waiter};
 use crate::payload::lock_code::code;
 
 // Registers that live throughout:
 //   rdi result page   r8  lock          r10 own APIC ID   r12 own node
-//   r15 param page    r9  waiter table  r11 mode
+//   r15 param page    r9  its table     r11 mode
 //   r13 ticket        r14 start of the wait, then its length
 global_asm!(
     ".pushsection .rodata.vmm_reference_waiters, \"a\"",
@@ -33,7 +33,7 @@ global_asm!(
     "vmm_reference_waiters_start:",
     "   mov  r15, rsi",
     "   mov  r8,  [rdi + {LOCK}]",
-    "   mov  r9,  [r15 + {WAITERS}]",
+    "   mov  r9,  [rdi + {TABLE}]",
     "   mov  r10, [rdi + {APIC_ID}]",
     "   mov  r11, [r15 + {MODE}]",
     "   lea  r12, [rdi + {NODE}]",
@@ -43,8 +43,9 @@ global_asm!(
     "   mov  [rdi + {ENTRY}], rax",
     "   cmp  r11, {CALIBRATE}",
     "   je   .Lwaiters_calibrate",
-    "   cmp  qword ptr [rdi + {ROLE}], 0",
-    "   jne  .Lwaiters_compute",
+    "   cmp  qword ptr [rdi + {ROLE}], {COMPUTES}",
+    "   je   .Lwaiters_compute",
+    "   ja   .Lwaiters_questions",
     // A mode that halts without PV_UNHALT ends with code 1.
     "   cmp  r11, {PV_TICKET}",
     "   jb   .Lwaiters_round",
@@ -59,6 +60,7 @@ global_asm!(
     ".Lwaiters_round:",
     "   cmp  qword ptr [r15 + {STOP}], 0",
     "   jne  .Lwaiters_out",
+    ".Lwaiters_acquire:",
     "   rdtsc",
     "   shl  rdx, 32",
     "   or   rax, rdx",
@@ -181,8 +183,22 @@ global_asm!(
     "   shl  rdx, 32",
     "   or   rax, rdx",
     "   mov  [rdi + {ENTERED}], rax",
+    "   mov  rcx, rax",
     "   sub  rax, r14",
     "   mov  r14, rax",
+    // In the outer lock of two: the inner one first.
+    "   cmp  qword ptr [rdi + {INNER}], 0",
+    "   je   .Lwaiters_section",
+    "   cmp  r8, [rdi + {INNER}]",
+    "   je   .Lwaiters_section",
+    "   mov  [rdi + {OUTER_TICKET}], r13",
+    "   mov  [rdi + {OUTER_WAIT}], r14",
+    "   mov  [rdi + {OUTER_ENTERED}], rcx",
+    "   mov  r8,  [rdi + {INNER}]",
+    "   mov  r9,  [rdi + {INNER_TABLE}]",
+    "   lea  r12, [rdi + {INNER_NODE}]",
+    "   jmp  .Lwaiters_acquire",
+    ".Lwaiters_section:",
     "   lea  rax, [r10 + 1]",
     "   cmp  qword ptr [r8 + {OWNER}], 0",
     "   je   .Lwaiters_owned",
@@ -262,7 +278,6 @@ global_asm!(
 
     // Book the wait: layout::result::bucket; and the longest, with its time.
     ".Lwaiters_book:",
-    "   inc  qword ptr [rdi + {ACQUISITIONS}]",
     "   cmp  r14, [rdi + {LONGEST}]",
     "   jbe  .Lwaiters_shorter",
     "   mov  [rdi + {LONGEST}], r14",
@@ -279,6 +294,9 @@ global_asm!(
     "   add  r14, rax",
     ".Lwaiters_bucket:",
     "   inc  qword ptr [rdi + r14 * 8 + {HISTOGRAM}]",
+    "   cmp  r8, [rdi + {LOCK}]",
+    "   jne  .Lwaiters_outer",
+    "   inc  qword ptr [rdi + {ACQUISITIONS}]",
     "   mov  rcx, [r15 + {THINK}]",
     "   test rcx, rcx",
     "   jz   .Lwaiters_round",
@@ -286,6 +304,16 @@ global_asm!(
     "   dec  rcx",
     "   jnz  .Lwaiters_think",
     "   jmp  .Lwaiters_round",
+    // The inner section is over: the outer one.
+    ".Lwaiters_outer:",
+    "   mov  rcx, [rdi + {OUTER_ENTERED}]",
+    "   mov  [rdi + {ENTERED}], rcx",
+    "   mov  r13, [rdi + {OUTER_TICKET}]",
+    "   mov  r14, [rdi + {OUTER_WAIT}]",
+    "   mov  r8,  [rdi + {LOCK}]",
+    "   mov  r9,  [rdi + {TABLE}]",
+    "   lea  r12, [rdi + {NODE}]",
+    "   jmp  .Lwaiters_section",
 
     ".Lwaiters_instruction:",
     "   ja   .Lwaiters_vmmcall",
@@ -307,6 +335,62 @@ global_asm!(
     "   inc  qword ptr [rdi + {BACKGROUND}]",
     "   cmp  qword ptr [r15 + {STOP}], 0",
     "   je   .Lwaiters_compute",
+
+    // A vCPU that sleeps: first answers the host's questions about its clock, by
+    // number, so that the host can tell the time by it.
+    ".Lwaiters_questions:",
+    "   xor  ebx, ebx",
+    ".Lwaiters_question:",
+    "   cmp  qword ptr [r15 + {STOP}], 0",
+    "   jne  .Lwaiters_out",
+    "   pause",
+    "   mov  rcx, [rdi + {QUESTION}]",
+    "   cmp  rcx, rbx",
+    "   je   .Lwaiters_question",
+    "   cmp  rcx, -1",
+    "   je   .Lwaiters_sleep",
+    "   mov  rbx, rcx",
+    "   rdtsc",
+    "   shl  rdx, 32",
+    "   or   rax, rdx",
+    "   mov  [rdi + {ANSWER}], rax",
+    "   mov  [rdi + {ANSWERED}], rbx",
+    "   jmp  .Lwaiters_question",
+    ".Lwaiters_sleep:",
+    "   cmp  qword ptr [r15 + {STOP}], 0",
+    "   jne  .Lwaiters_out",
+    "   hlt",
+    "   rdtsc",
+    "   shl  rdx, 32",
+    "   or   rax, rdx",
+    "   xor  r14d, r14d",
+    "   xchg [rdi + {WOKEN}], r14",
+    "   test r14, r14",
+    "   jz   .Lwaiters_sleep",
+    "   inc  qword ptr [rdi + {WAKES}]",
+    // The host's idea of this clock may be a little ahead of it.
+    "   xor  ecx, ecx",
+    "   sub  rax, r14",
+    "   cmovb rax, rcx",
+    "   mov  r14, rax",
+    "   cmp  r14, 4",
+    "   jb   .Lwaiters_woken",
+    "   bsr  rcx, r14",
+    "   lea  rax, [rcx * 4 - 4]",
+    "   sub  ecx, 2",
+    "   shr  r14, cl",
+    "   and  r14d, 3",
+    "   add  r14, rax",
+    ".Lwaiters_woken:",
+    "   inc  qword ptr [rdi + r14 * 8 + {HISTOGRAM}]",
+    // Rounds as long as those of the calibration, on a line of its own.
+    "   mov  rcx, [r15 + {BURST}]",
+    ".Lwaiters_burst:",
+    "   pause",
+    "   cmp  [rdi + {ROLE}], r13",
+    "   dec  rcx",
+    "   jnz  .Lwaiters_burst",
+    "   jmp  .Lwaiters_sleep",
 
     // Leave. A place in a queue is dropped: all others leave too.
     ".Lwaiters_out:",
@@ -339,6 +423,20 @@ global_asm!(
     "vmm_reference_waiters_end:",
     ".popsection",
     LOCK = const result_more::LOCK,
+    TABLE = const result_more::TABLE,
+    INNER = const result_more::INNER,
+    INNER_TABLE = const result_more::INNER_TABLE,
+    INNER_NODE = const result_more::INNER_NODE,
+    OUTER_TICKET = const result_more::OUTER_TICKET,
+    OUTER_WAIT = const result_more::OUTER_WAIT,
+    OUTER_ENTERED = const result_more::OUTER_ENTERED,
+    WAKES = const result_more::WAKES,
+    WOKEN = const result_more::WOKEN,
+    QUESTION = const result_more::QUESTION,
+    ANSWERED = const result_more::ANSWERED,
+    ANSWER = const result_more::ANSWER,
+    COMPUTES = const role::COMPUTES,
+    BURST = const param_more::BURST,
     NODE = const result_more::NODE,
     ENTRY = const result_more::ENTRY,
     ENTERED = const result_more::ENTERED,
@@ -361,7 +459,6 @@ global_asm!(
     CALIBRATE = const mode::CALIBRATE,
     PV_TICKET = const mode::PV_TICKET,
     PV_QUEUE = const mode::PV_QUEUE,
-    WAITERS = const param::WAITERS,
     WAITER_MASK = const param::WAITER_MASK,
     MODE = const param::MODE,
     THRESHOLD = const param::THRESHOLD,

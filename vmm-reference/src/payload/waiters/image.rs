@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::clock::HostClock;
 use super::code;
 use super::layout::WaiterProgram;
 use super::machine::WaiterMachine;
@@ -32,6 +33,15 @@ impl WaiterImage {
             memory: Arc::new(memory),
             epoch: Instant::now(),
         })
+    }
+
+    /// A clock of the host that ticks as the guest's does: in KVM, or hosted.
+    pub fn clock(&self, kvm: bool) -> HostClock {
+        if kvm {
+            HostClock::Tsc
+        } else {
+            HostClock::Since(self.epoch)
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //! more words in the same pages.
 
 use crate::memory::{GuestMemory, MemoryError, read_word, write_word};
-use crate::payload::image::{LOCK_PAGE, PARAM_PAGE, WAITERS, result_page};
-use crate::payload::layout::{param as base, result as fields, waiter};
+use crate::payload::image::{LOCK_PAGE, MAX_VCPUS, PARAM_PAGE, WAITERS, result_page};
+use crate::payload::layout::{lock, param as base, result as fields, waiter};
 
 pub use crate::payload::layout::{param, result};
 
@@ -31,6 +31,8 @@ pub mod param_more {
     /// Spin rounds that a waiter of [`PREEMPTABLE`](super::mode::PREEMPTABLE)
     /// has for each place before it.
     pub const PATIENCE: u64 = 0x48;
+    /// Spin rounds that a vCPU that sleeps computes after each wake-up.
+    pub const BURST: u64 = 0x50;
 }
 
 /// More of a lock's page.
@@ -42,6 +44,10 @@ pub mod lock_more {
     /// Bytes of a lock.
     pub const SIZE: u64 = 0x180;
 }
+
+/// GPA of the second lock, and of its waiter table.
+const SECOND_LOCK: u64 = LOCK_PAGE + 0x400;
+const SECOND_WAITERS: u64 = WAITERS + MAX_VCPUS as u64 * waiter::SIZE;
 
 /// More of a vCPU's result page.
 pub mod result_more {
@@ -55,15 +61,57 @@ pub mod result_more {
     pub const LONGEST_END: u64 = 0x898;
     /// GPA of the lock that this vCPU takes; written by the host.
     pub const LOCK: u64 = 0x8a0;
-    /// 0: takes locks; else: computes; written by the host.
+    /// One of [`role`](super::role), written by the host.
     pub const ROLE: u64 = 0x8a8;
     /// Thousands of rounds computed.
     pub const BACKGROUND: u64 = 0x8b0;
+    /// GPA of the waiter table of that lock; written by the host.
+    pub const TABLE: u64 = 0x8b8;
+    /// GPA of the lock that this vCPU takes within that one, 0: none; and of its
+    /// waiter table. Written by the host.
+    pub const INNER: u64 = 0x8c0;
+    /// See above.
+    pub const INNER_TABLE: u64 = 0x8c8;
+    /// Ticket, wait and time of entry of the outer section, while within it.
+    pub const OUTER_TICKET: u64 = 0x8d0;
+    /// See above.
+    pub const OUTER_WAIT: u64 = 0x8d8;
+    /// See above.
+    pub const OUTER_ENTERED: u64 = 0x8e0;
+    /// Of a vCPU that sleeps: wake-ups by the host. Its histogram is of the time
+    /// from each to its first instruction behind the HLT.
+    pub const WAKES: u64 = 0x8e8;
+    /// Of a vCPU that sleeps: number of the last question about its clock that it
+    /// answered, and the TSC that it read for it.
+    pub const ANSWERED: u64 = 0x8f0;
+    /// See above.
+    pub const ANSWER: u64 = 0x8f8;
     /// A lock of its own, where nobody else wants one.
     pub const OWN_LOCK: u64 = 0x900;
     /// Its node in the queue, alone in its cache lines: others write into it.
     pub const NODE: u64 = 0xc00;
+    /// The same for the inner lock.
+    pub const INNER_NODE: u64 = 0xc40;
+    /// Of a vCPU that sleeps: TSC at which the host woke it, and 0 once it has
+    /// seen that.
+    pub const WOKEN: u64 = 0xc80;
+    /// Of a vCPU that sleeps: number of the host's question about its clock;
+    /// [`NO_MORE`](super::NO_MORE) ends them.
+    pub const QUESTION: u64 = 0xc88;
 }
+
+/// What a vCPU does.
+pub mod role {
+    /// It takes locks.
+    pub const LOCKS: u64 = 0;
+    /// It computes.
+    pub const COMPUTES: u64 = 1;
+    /// It sleeps until the host wakes it, and computes for a moment.
+    pub const SLEEPS: u64 = 2;
+}
+
+/// The host has no more questions.
+pub const NO_MORE: u64 = u64::MAX;
 
 /// A vCPU's node of a queue.
 pub mod node {
@@ -84,6 +132,20 @@ pub mod node {
 /// Rounds of one count of [`result_more::BACKGROUND`].
 pub const COMPUTE_ROUNDS: u64 = 1000;
 
+/// Which locks there are, and who takes which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locks {
+    /// One, that all take.
+    One,
+    /// Each vCPU has its own.
+    Own,
+    /// Two; every other vCPU takes the same.
+    Independent,
+    /// Two: every other vCPU takes the inner one within the outer one, and the
+    /// rest take the inner one alone.
+    Nested,
+}
+
 /// What the guest is to do, in guest terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaiterProgram {
@@ -99,11 +161,19 @@ pub struct WaiterProgram {
     pub hold: u64,
     /// Rounds of work between two critical sections.
     pub think: u64,
-    /// Each vCPU has a lock of its own.
-    pub own_locks: bool,
-    /// So many vCPUs, the last ones, compute and take no lock.
+    /// Spin rounds that a vCPU that sleeps computes after each wake-up.
+    pub burst: u64,
+    /// Which locks there are.
+    pub locks: Locks,
+    /// So many vCPUs, the last ones but for those that sleep, compute and take no
+    /// lock.
     pub computing: u32,
+    /// So many vCPUs, the last ones, sleep until the host wakes them.
+    pub sleeping: u32,
 }
+
+/// GPAs of a vCPU's lock and of its waiter table.
+type LockAndTable = (u64, u64);
 
 impl WaiterProgram {
     /// Writes the parameter page, and each vCPU's own part.
@@ -112,31 +182,34 @@ impl WaiterProgram {
     /// The memory is not that of an embedded guest with as many vCPUs.
     pub fn install(&self, memory: &GuestMemory, apic_ids: &[u32]) -> Result<(), MemoryError> {
         let entries = apic_ids.len().next_power_of_two() as u64;
-        debug_assert!(WAITERS + entries * waiter::SIZE <= result_page(0));
+        debug_assert!(SECOND_WAITERS + entries * waiter::SIZE <= result_page(0));
         for (offset, value) in [
             (base::MODE, self.mode),
             (base::THRESHOLD, self.threshold.max(1)),
             (base::HOLD, self.hold),
             (base::THINK, self.think),
             (base::STOP, 0),
-            (base::WAITERS, WAITERS),
             (base::WAITER_MASK, entries - 1),
             (base::ISSUE, self.issue),
             (param_more::PATIENCE, self.patience),
+            (param_more::BURST, self.burst.max(1)),
         ] {
             write_word(memory, PARAM_PAGE + offset, value)?;
         }
-        let lockers = apic_ids.len() - (self.computing as usize).min(apic_ids.len());
-        for (index, (page, &id)) in (0u32..).map(result_page).zip(apic_ids).enumerate() {
-            let own = page + result_more::OWN_LOCK;
+        let vcpus = u32::try_from(apic_ids.len()).unwrap_or(u32::MAX);
+        for (index, &id) in (0u32..).zip(apic_ids) {
+            let page = result_page(index);
+            let ((lock, table), inner) = self.locks_of(index);
+            let (inner, inner_table) = inner.unwrap_or_default();
             for (offset, value) in [
                 (fields::APIC_ID, u64::from(id)),
-                (
-                    result_more::LOCK,
-                    if self.own_locks { own } else { LOCK_PAGE },
-                ),
-                (result_more::ROLE, u64::from(index >= lockers)),
+                (result_more::LOCK, lock),
+                (result_more::TABLE, table),
+                (result_more::INNER, inner),
+                (result_more::INNER_TABLE, inner_table),
+                (result_more::ROLE, self.role(index, vcpus)),
                 (result_more::NODE + node::APIC_ID, u64::from(id)),
+                (result_more::INNER_NODE + node::APIC_ID, u64::from(id)),
             ] {
                 write_word(memory, page + offset, value)?;
             }
@@ -144,18 +217,54 @@ impl WaiterProgram {
         Ok(())
     }
 
-    /// Sum of the counters of all locks: what only their holders increment.
+    /// Number of vCPUs that take locks, of so many: the first ones.
+    pub const fn lockers(&self, vcpus: u32) -> u32 {
+        vcpus.saturating_sub(self.computing.saturating_add(self.sleeping))
+    }
+
+    /// One of [`role`].
+    pub const fn role(&self, index: u32, vcpus: u32) -> u64 {
+        if index < self.lockers(vcpus) {
+            role::LOCKS
+        } else if index < vcpus.saturating_sub(self.sleeping) {
+            role::COMPUTES
+        } else {
+            role::SLEEPS
+        }
+    }
+
+    /// The lock of a vCPU, and the one that it takes within it.
+    fn locks_of(&self, index: u32) -> (LockAndTable, Option<LockAndTable>) {
+        const FIRST: LockAndTable = (LOCK_PAGE, WAITERS);
+        const SECOND: LockAndTable = (SECOND_LOCK, SECOND_WAITERS);
+        match (self.locks, index.is_multiple_of(2)) {
+            (Locks::One, _) | (Locks::Independent, true) => (FIRST, None),
+            // Nobody else looks into the table.
+            (Locks::Own, _) => {
+                let own = result_page(index) + result_more::OWN_LOCK;
+                ((own, WAITERS), None)
+            }
+            (Locks::Independent | Locks::Nested, false) => (SECOND, None),
+            (Locks::Nested, true) => (FIRST, Some(SECOND)),
+        }
+    }
+
+    /// Sum of the counters of those locks that every vCPU takes once for each of
+    /// its acquisitions: what only their holders increment.
     ///
     /// # Errors
     /// The memory is not that of an embedded guest with as many vCPUs.
     pub fn counters(&self, memory: &GuestMemory, vcpus: u32) -> Result<u64, MemoryError> {
-        let counter = crate::payload::layout::lock::COUNTER;
-        if !self.own_locks {
-            return read_word(memory, LOCK_PAGE + counter);
-        }
-        (0..vcpus).try_fold(0u64, |sum, index| {
-            let own = result_page(index) + result_more::OWN_LOCK;
-            Ok(sum.saturating_add(read_word(memory, own + counter)?))
+        let mut locks: Vec<u64> = (0..vcpus)
+            .map(|index| {
+                let ((lock, _), inner) = self.locks_of(index);
+                inner.map_or(lock, |(inner, _)| inner)
+            })
+            .collect();
+        locks.sort_unstable();
+        locks.dedup();
+        locks.into_iter().try_fold(0u64, |sum, gpa| {
+            Ok(sum.saturating_add(read_word(memory, gpa + lock::COUNTER)?))
         })
     }
 }
@@ -163,15 +272,18 @@ impl WaiterProgram {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::layout::lock;
-
     #[test]
     fn the_parts_do_not_overlap() {
         const HISTOGRAM_END: u64 = fields::HISTOGRAM + 8 * fields::HISTOGRAM_BUCKETS as u64;
         const {
             assert!(HISTOGRAM_END <= result_more::ENTRY);
-            assert!(result_more::BACKGROUND + 8 <= result_more::OWN_LOCK);
+            assert!(result_more::ANSWER + 8 <= result_more::OWN_LOCK);
             assert!(result_more::OWN_LOCK + lock_more::SIZE <= result_more::NODE);
+            assert!(result_more::NODE + 0x40 <= result_more::INNER_NODE);
+            assert!(result_more::INNER_NODE + 0x40 <= result_more::WOKEN);
+            assert!(LOCK_PAGE + lock_more::SIZE <= SECOND_LOCK);
+            assert!(SECOND_LOCK + lock_more::SIZE <= LOCK_PAGE + 0x1000);
+            assert!(SECOND_WAITERS + (SECOND_WAITERS - WAITERS) <= result_page(0));
             assert!(lock::COUNTER + 8 <= lock_more::WORD);
             assert!(lock_more::TAIL + 8 <= lock_more::SIZE);
             // A cache line each.

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use vm_memory::{Bytes as _, GuestAddress};
 
-use super::layout::{WaiterProgram, mode, param, result, result_more};
+use super::layout::{Locks, NO_MORE, WaiterProgram, mode, param, result, result_more};
 use super::machine::WaiterMachine;
 use crate::backend::hosted::{Program as _, ProgramExit};
 use crate::memory::{GuestMemory, read_word};
 use crate::payload::image::{self, PARAM_PAGE, result_page};
-use crate::payload::layout::issue;
+use crate::payload::layout::{issue, lock};
 
 fn program(mode: u64) -> WaiterProgram {
     WaiterProgram {
@@ -22,8 +22,10 @@ fn program(mode: u64) -> WaiterProgram {
         patience: 50,
         hold: 20,
         think: 20,
-        own_locks: false,
+        burst: 10,
+        locks: Locks::One,
         computing: 0,
+        sleeping: 0,
     }
 }
 
@@ -122,7 +124,7 @@ fn every_lock_excludes_and_goes_on() {
 fn own_locks_are_not_waited_for() {
     for lock in LOCKS {
         let program = WaiterProgram {
-            own_locks: true,
+            locks: Locks::Own,
             ..program(lock)
         };
         let memory = run(&program, 3);
@@ -145,6 +147,86 @@ fn vcpus_that_compute_take_no_lock() {
         assert_eq!(at(result::ACQUISITIONS) > 0, takes, "vCPU {vcpu}");
         assert_eq!(at(result_more::BACKGROUND) == 0, takes, "vCPU {vcpu}");
     }
+}
+
+/// Every other vCPU takes the inner lock within the outer one: the inner one is
+/// taken once for each acquisition, the outer one for those of half of them.
+#[test]
+fn nested_and_independent_locks_exclude_and_go_on() {
+    for locks in [Locks::Nested, Locks::Independent] {
+        for lock_mode in LOCKS {
+            let program = WaiterProgram {
+                locks,
+                ..program(lock_mode)
+            };
+            let memory = run(&program, 4);
+            let taken = sum(&memory, 4, result::ACQUISITIONS);
+            let what = format!("{locks:?} mode {lock_mode}");
+            assert_eq!(taken, program.counters(&memory, 4).unwrap(), "{what}");
+            assert_eq!(sum(&memory, 4, result::VIOLATIONS), 0, "{what}");
+            assert_eq!(sum(&memory, 4, result::DONE), 4, "{what}");
+            let of = |vcpu| read_word(&memory, result_page(vcpu) + result::ACQUISITIONS).unwrap();
+            let first = read_word(&memory, image::LOCK_PAGE + lock::COUNTER).unwrap();
+            assert!(taken > 0, "{what}");
+            // The unfair one may well starve some of them.
+            if lock_mode != mode::TEST_AND_SET {
+                assert!((0..4).all(|vcpu| of(vcpu) > 0), "{what}");
+            }
+            assert_eq!(first, of(0) + of(2), "{what}");
+            let booked: u64 = (0..result::HISTOGRAM_BUCKETS as u64)
+                .map(|bucket| sum(&memory, 4, result::HISTOGRAM + 8 * bucket))
+                .sum();
+            match locks {
+                // One that leaves while it waits for the outer lock has booked the
+                // inner one's section.
+                Locks::Nested => assert!((taken + first..=taken + first + 4).contains(&booked)),
+                _ => assert_eq!(booked, taken, "{what}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_vcpu_that_sleeps_counts_what_woke_it() {
+    let program = WaiterProgram {
+        computing: 1,
+        sleeping: 1,
+        ..program(mode::PV_TICKET)
+    };
+    assert_eq!((program.lockers(3), program.lockers(1)), (1, 0));
+    let memory = image::build(3, &[]).unwrap();
+    program.install(&memory, &[0, 1, 2]).unwrap();
+    let (memory, page) = (Arc::new(memory), result_page(2));
+    let word = |offset| read_word(&memory, page + offset).unwrap();
+    let set = |offset, value: u64| {
+        memory
+            .store(value, GuestAddress(page + offset), Ordering::SeqCst)
+            .unwrap();
+    };
+    let epoch = Instant::now() - Duration::from_secs(1);
+    let mut machine = WaiterMachine::new(Arc::clone(&memory), page, epoch).unwrap();
+    let flag = AtomicU8::new(0);
+    std::thread::scope(|scope| {
+        let vcpu = scope.spawn(|| {
+            assert_eq!(machine.run(&flag).unwrap(), ProgramExit::Halt);
+            // A wake-up for nothing.
+            assert_eq!(machine.run(&flag).unwrap(), ProgramExit::Halt);
+            set(result_more::WOKEN, 1_000_000_000 - 5_000);
+            assert_eq!(machine.run(&flag).unwrap(), ProgramExit::Halt);
+        });
+        set(result_more::QUESTION, 7);
+        while word(result_more::ANSWERED) != 7 {
+            assert!(!vcpu.is_finished());
+            std::thread::yield_now();
+        }
+        assert!(word(result_more::ANSWER) >= 1_000_000_000);
+        set(result_more::QUESTION, NO_MORE);
+    });
+    assert_eq!((word(result_more::WAKES), word(result_more::WOKEN)), (1, 0));
+    let below = result::bucket(5_000) as u64;
+    let early = (0..below).map(|bucket| word(result::HISTOGRAM + 8 * bucket));
+    let all = (0..result::HISTOGRAM_BUCKETS as u64).map(|b| word(result::HISTOGRAM + 8 * b));
+    assert_eq!((early.sum::<u64>(), all.sum::<u64>()), (0, 1));
 }
 
 #[test]

@@ -19,8 +19,24 @@ pub enum Load {
     /// A lock for each vCPU, which nobody else wants: what a lock costs where
     /// there is nothing to wait for.
     Uncontended,
-    /// Short sections, beside as many vCPUs that compute and take no lock.
+    /// Short sections, beside as many vCPUs that take no lock: half of those
+    /// compute, and half sleep until the host wakes them.
     Mixed,
+    /// Short sections of two locks: every other vCPU takes the inner one within
+    /// the outer one, the rest the inner one alone.
+    Nested,
+    /// Short sections of two locks, each for every other vCPU.
+    Independent,
+    /// Short sections of a lock that half of the vCPUs take; the others compute.
+    Partial,
+    /// Linux: a kernel lock that every CPU takes all the time.
+    Contend,
+    /// Linux: hackbench, messages between many processes.
+    Hackbench,
+    /// Linux: `perf bench sched messaging`.
+    Messaging,
+    /// Linux: dbench on tmpfs.
+    Dbench,
 }
 
 /// How a vCPU waits for its lock.
@@ -39,6 +55,10 @@ pub enum Waiter {
     /// A queue of waiters, each on a cache line of its own (MCS); halts past a
     /// threshold, and is kicked.
     PvQueue,
+    /// As a Linux kernel does that sees no PV_UNHALT.
+    LinuxNative,
+    /// As a Linux kernel does that sees PV_UNHALT: a queue, and halts.
+    LinuxPv,
 }
 
 /// Who puts a waiter to sleep.
@@ -121,6 +141,57 @@ pub struct Repetition {
     pub run_delay: Finite,
     /// Waits for the lock.
     pub waits: Waits,
+    /// What the vCPUs that take no lock did, where there are some.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub beside: Option<Beside>,
+}
+
+/// vCPUs that take no lock, beside those that do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beside {
+    /// vCPUs that compute.
+    pub computing: u32,
+    /// vCPUs that sleep until the host wakes them, and compute for a moment then.
+    pub sleeping: u32,
+    /// Host CPU seconds of the threads of those that compute.
+    pub computing_s: Finite,
+    /// Host CPU seconds of the threads of those that sleep.
+    pub sleeping_s: Finite,
+    /// Wake-ups by the host that the sleeping ones have seen.
+    pub wakes: u64,
+    /// How well the host could set its clock by the guest's; absent: not within
+    /// 20 us.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub wake_error_ns: Option<u64>,
+    /// Time from the host's kick to the first instruction behind the HLT; absent
+    /// where the host could not set its clock by the guest's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub wake_latency: Option<Waits>,
+}
+
+/// A kind of vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It takes locks.
+    Locks,
+    /// It computes.
+    Computes,
+    /// It sleeps until it is woken.
+    Sleeps,
+}
+
+impl Role {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Locks, Self::Computes, Self::Sleeps];
+
+    /// In a legend or a column's head.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Locks => "takes locks",
+            Self::Computes => "computes",
+            Self::Sleeps => "sleeps",
+        }
+    }
 }
 
 /// A cell and what was measured of it.
@@ -138,7 +209,45 @@ pub struct Cell {
 
 impl Load {
     /// All, in the order of the report.
-    pub const ALL: [Self; 4] = [Self::Short, Self::Long, Self::Uncontended, Self::Mixed];
+    pub const ALL: [Self; 11] = [
+        Self::Short,
+        Self::Long,
+        Self::Uncontended,
+        Self::Mixed,
+        Self::Nested,
+        Self::Independent,
+        Self::Partial,
+        Self::Contend,
+        Self::Hackbench,
+        Self::Messaging,
+        Self::Dbench,
+    ];
+
+    /// Those of a Linux guest.
+    pub const LINUX: [Self; 4] = [
+        Self::Contend,
+        Self::Hackbench,
+        Self::Messaging,
+        Self::Dbench,
+    ];
+
+    /// A Linux guest does it.
+    pub const fn is_linux(self) -> bool {
+        matches!(
+            self,
+            Self::Contend | Self::Hackbench | Self::Messaging | Self::Dbench
+        )
+    }
+
+    /// What is counted, in the plural.
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::Contend => "rounds of the lock",
+            Self::Hackbench | Self::Messaging => "messages",
+            Self::Dbench => "KiB",
+            _ => "lock acquisitions",
+        }
+    }
 
     /// As in a file.
     pub const fn id(self) -> &'static str {
@@ -147,6 +256,13 @@ impl Load {
             Self::Long => "long",
             Self::Uncontended => "uncontended",
             Self::Mixed => "mixed",
+            Self::Nested => "nested",
+            Self::Independent => "independent",
+            Self::Partial => "partial",
+            Self::Contend => "contend",
+            Self::Hackbench => "hackbench",
+            Self::Messaging => "messaging",
+            Self::Dbench => "dbench",
         }
     }
 
@@ -156,7 +272,14 @@ impl Load {
             Self::Short => "short critical sections",
             Self::Long => "long critical sections",
             Self::Uncontended => "no contention",
-            Self::Mixed => "short sections beside vCPUs that compute",
+            Self::Mixed => "short sections beside vCPUs that compute or sleep",
+            Self::Nested => "an inner lock within an outer one",
+            Self::Independent => "two independent locks",
+            Self::Partial => "a lock that half of the vCPUs take",
+            Self::Contend => "Linux, one kernel lock (contend)",
+            Self::Hackbench => "Linux, hackbench",
+            Self::Messaging => "Linux, perf bench sched messaging",
+            Self::Dbench => "Linux, dbench on tmpfs",
         }
     }
 }
@@ -164,7 +287,10 @@ impl Load {
 impl Series {
     /// It halts and is kicked.
     pub const fn is_pv(self) -> bool {
-        matches!(self.waiter, Waiter::PvTicket | Waiter::PvQueue)
+        matches!(
+            self.waiter,
+            Waiter::PvTicket | Waiter::PvQueue | Waiter::LinuxPv
+        )
     }
 }
 
@@ -176,6 +302,8 @@ impl fmt::Display for Series {
             Waiter::Preemptable => "preemptable ticket, spins",
             Waiter::PvTicket => "PV ticket",
             Waiter::PvQueue => "PV queue",
+            Waiter::LinuxNative => "Linux without PV locks",
+            Waiter::LinuxPv => "Linux with PV locks",
         })?;
         f.write_str(match self.halts {
             Halts::Never => "",
@@ -236,6 +364,48 @@ impl Repetition {
         Finite::ratio(total * total, squares * self.acquisitions.len() as f64)
     }
 
+    /// vCPUs of this kind, of all VMs, and the host CPU seconds of their threads.
+    fn of(&self, role: Role) -> (u32, f64) {
+        let (computing, sleeping) = self.beside.as_ref().map_or(((0, 0.0), (0, 0.0)), |all| {
+            (
+                (all.computing, all.computing_s.get()),
+                (all.sleeping, all.sleeping_s.get()),
+            )
+        });
+        match role {
+            Role::Computes => computing,
+            Role::Sleeps => sleeping,
+            Role::Locks => {
+                let vcpus = u32::try_from(self.acquisitions.len()).unwrap_or(u32::MAX);
+                let rest = self.running.get() - computing.1 - sleeping.1;
+                (vcpus, rest.max(0.0))
+            }
+        }
+    }
+
+    /// The part of a pCPU that a vCPU of this kind had; none where there is none.
+    pub fn pcpu_share(&self, role: Role) -> Option<Finite> {
+        let (vcpus, seconds) = self.of(role);
+        Finite::ratio(seconds, self.seconds.get() * f64::from(vcpus))
+    }
+
+    /// The pCPUs that all vCPUs of this kind had.
+    pub fn pcpus(&self, role: Role) -> Option<Finite> {
+        Finite::ratio(self.of(role).1, self.seconds.get())
+    }
+
+    /// A quantile of the time that a wake-up takes, in nanoseconds.
+    pub fn wake_quantile(&self, q: f64) -> Option<u64> {
+        self.beside.as_ref()?.wake_latency.as_ref()?.quantile(q)
+    }
+
+    /// Wake-ups a second of each vCPU that sleeps.
+    pub fn wakes_per_s(&self) -> Option<Finite> {
+        let beside = self.beside.as_ref()?;
+        let time = self.seconds.get() * f64::from(beside.sleeping);
+        Finite::ratio(beside.wakes as f64, time)
+    }
+
     /// `count` an acquisition; none without acquisitions.
     pub fn per_acquisition(&self, count: u64) -> Option<Finite> {
         Finite::ratio(count as f64, self.total() as f64)
@@ -281,6 +451,32 @@ mod tests {
         assert_eq!(repetition.least_share().unwrap().get(), 0.5);
         // (300 + 100)^2 / (2 (300^2 + 100^2))
         assert_eq!(repetition.jain().unwrap().get(), 0.8);
+    }
+
+    #[test]
+    fn parts_of_pcpus_by_hand() {
+        // Half a second on two pCPUs: 0.9 s, of which one vCPU computed 0.4 s
+        // and two slept but for 0.02 s.
+        let mut repetition = sample::repetition(0.0, &[100, 100]);
+        repetition.beside = Some(Beside {
+            computing: 1,
+            sleeping: 2,
+            computing_s: Finite::new(0.4).unwrap(),
+            sleeping_s: Finite::new(0.02).unwrap(),
+            wakes: 100,
+            wake_error_ns: Some(800),
+            wake_latency: Some(vec![(1000, 99), (5000, 1)].into()),
+        });
+        let share = |role| (repetition.pcpu_share(role).unwrap().get() * 1000.0).round();
+        assert_eq!(Role::ALL.map(share), [480.0, 800.0, 20.0]);
+        let pcpus = |role| (repetition.pcpus(role).unwrap().get() * 1000.0).round();
+        assert_eq!(Role::ALL.map(pcpus), [960.0, 800.0, 40.0]);
+        assert_eq!(repetition.wakes_per_s().unwrap().get(), 100.0);
+        assert_eq!(repetition.wake_quantile(0.5), Some(1000));
+        assert_eq!(repetition.wake_quantile(1.0), Some(5000));
+        let alone = sample::repetition(0.0, &[100, 100]);
+        assert_eq!(alone.pcpu_share(Role::Sleeps), None);
+        assert_eq!(alone.wake_quantile(0.5), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::super::finite::Finite;
-use super::{CellKey, Dataset, Halts, Load, Repetition, Series, Transport, Waiter};
+use super::{CellKey, Dataset, Halts, Load, Repetition, Role, Series, Transport, Waiter};
 
 /// A line. Units are in the names; what has no value is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +62,20 @@ pub struct Line {
     pub wait_p999_ns: Option<u64>,
     /// Longest.
     pub wait_max_ns: Option<u64>,
+    /// Part of a pCPU that a vCPU that takes locks had.
+    pub locking_pcpu_share: Option<Finite>,
+    /// The same of one that computes.
+    pub computing_pcpu_share: Option<Finite>,
+    /// The same of one that sleeps.
+    pub sleeping_pcpu_share: Option<Finite>,
+    /// Of each vCPU that sleeps.
+    pub wakes_per_s: Option<Finite>,
+    /// Kick to run, median.
+    pub wake_p50_ns: Option<u64>,
+    /// 99th percentile.
+    pub wake_p99_ns: Option<u64>,
+    /// Error of both: of the host's idea of the guest's clock.
+    pub wake_error_ns: Option<u64>,
     /// Why there are no more.
     pub failure: Option<String>,
 }
@@ -101,6 +115,13 @@ impl Line {
             wait_p99_ns: wait(0.99),
             wait_p999_ns: wait(0.999),
             wait_max_ns: wait(1.0),
+            locking_pcpu_share: measured.and_then(|r| r.pcpu_share(Role::Locks)),
+            computing_pcpu_share: measured.and_then(|r| r.pcpu_share(Role::Computes)),
+            sleeping_pcpu_share: measured.and_then(|r| r.pcpu_share(Role::Sleeps)),
+            wakes_per_s: measured.and_then(Repetition::wakes_per_s),
+            wake_p50_ns: measured.and_then(|r| r.wake_quantile(0.5)),
+            wake_p99_ns: measured.and_then(|r| r.wake_quantile(0.99)),
+            wake_error_ns: measured.and_then(|r| r.beside.as_ref()?.wake_error_ns),
             failure: None,
         }
     }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use cell::{Cell, CellKey, Halts, Load, Repetition, Series, Transport, Waiter};
+pub use cell::{Beside, Cell, CellKey, Halts, Load, Repetition, Role, Series, Transport, Waiter};
 pub use host::{Disturbance, Host, Noise};
 pub use timeline::Timeline;
 pub use waits::Waits;

@@ -37,40 +37,57 @@ fn telling(data: &Dataset, load: Load) -> Option<(Finite, Vec<&Cell>)> {
 
 /// Exits, halts and kicks of an acquisition.
 pub fn per_acquisition(data: &Dataset, load: Load) -> Option<Figure> {
-    const KINDS: [Kind; 3] = [
+    // Linux sends some of its IPIs by hypercall, too.
+    let (kicks, operation) = match load.is_linux() {
+        true => ("hypercalls", "operation"),
+        false => ("kicks", "acquisition"),
+    };
+    let kinds: [Kind; 3] = [
         ("b-exits", "exits to this process", |r| r.exits),
         ("b-halts", "halts", |r| r.halts),
-        ("b-kicks", "kicks", |r| r.kicks),
+        ("b-kicks", kicks, |r| r.kicks),
     ];
     let (ratio, cells) = telling(data, load)?;
-    let mut table = Table::new(&["Waiters", "exits", "halts", "kicks", "pCPU µs"]);
+    let mut table = Table::new(&["Waiters", "exits", "halts", kicks, "pCPU µs"]);
+    // Emulated time is none.
+    if data.host.emulated {
+        table.head.pop();
+    }
     let mut bars = Vec::new();
     for cell in cells {
         let mut row = vec![cell.key.series.to_string()];
         let mut group = Vec::new();
-        for (class, _, count) in KINDS {
+        for (class, _, count) in kinds {
             let each = median(&cell.each(|r| r.per_acquisition(count(r))));
             row.push(each.map_or_else(|| "–".to_string(), number));
             group.push(vec![(class, each.unwrap_or(0.0))]);
         }
-        let cpu = cell.each(|r| Finite::ratio(r.running.get() * 1e6, r.total() as f64));
-        row.push(median(&cpu).map_or_else(|| "–".to_string(), number));
+        if !data.host.emulated {
+            let cpu = cell.each(|r| Finite::ratio(r.running.get() * 1e6, r.total() as f64));
+            row.push(median(&cpu).map_or_else(|| "–".to_string(), number));
+        }
         table.rows.push(row);
         bars.push((cell.key.series.to_string(), group));
     }
     let most = bars.iter().flat_map(|(_, group)| group).flatten();
     let most = most.map(|&(_, length)| length).fold(0.0, f64::max);
-    let axis = Axis::from_zero("per acquisition of the lock", most, number);
+    let axis = Axis::from_zero(&format!("per {operation}"), most, number);
     Some(Figure {
         id: format!("per-acquisition-{}", load.id()),
-        title: format!("What an acquisition costs at {ratio}x: {}", load.name()),
-        caption: "Medians of the repetitions. Halts and kicks are the guest's; an exit to this \
-                  process is what it costs on the host's side. Where KVM halts and kicks, they \
-                  are no exits to this process."
-            .to_string(),
-        picture: draw("Exits, halts and kicks for each acquisition", &axis, &bars),
+        title: format!("What an {operation} costs at {ratio}x: {}", load.name()),
+        caption: format!(
+            "Medians of the repetitions. Halts and {kicks} are the guest's; an exit to this process \
+             is what it costs on the host's side. Where KVM halts and kicks, they are no exits to \
+             this process. What is counted: {}.",
+            load.unit()
+        ),
+        picture: draw(
+            &format!("Exits, halts and {kicks} for each {operation}"),
+            &axis,
+            &bars,
+        ),
         lines: Vec::new(),
-        legend: palette::parts(&KINDS.map(|(class, name, _)| (class, name))),
+        legend: palette::parts(&kinds.map(|(class, name, _)| (class, name))),
         table,
     })
 }
@@ -131,7 +148,7 @@ fn share(repetition: &Repetition, cell: &Cell, doing: Doing) -> Option<Finite> {
 }
 
 /// Groups of bars, one below the other, each group under its name.
-fn draw(about: &str, axis: &Axis, groups: &[(String, Vec<Parts>)]) -> Markup {
+pub(super) fn draw(about: &str, axis: &Axis, groups: &[(String, Vec<Parts>)]) -> Markup {
     const LEFT: f64 = 12.0;
     const RIGHT: f64 = 20.0;
     const TOP: f64 = 6.0;

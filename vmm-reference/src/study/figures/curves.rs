@@ -7,8 +7,10 @@ use super::units::{number, percent};
 use super::{Figure, Table, palette, series};
 use crate::study::dataset::{Cell, Dataset, Load, Repetition, Series};
 use crate::study::finite::Finite;
-use crate::study::statistics::knee::{HELD, Point};
-use crate::study::statistics::{Interval, Knee, knee, median, median_interval, ratio_interval};
+use crate::study::statistics::knee::HELD;
+use crate::study::statistics::{
+    Holds, Interval, Knee, holds, knee, median, median_interval, ratio_interval,
+};
 
 /// What grows along the axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +51,22 @@ impl Sweep {
     }
 }
 
+/// A point of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// vCPUs a pCPU.
+    pub ratio: Finite,
+    /// What is drawn, with its interval.
+    pub work: Interval,
+}
+
 /// The measured cells of a series, by ratio.
-fn cells(data: &Dataset, load: Load, series: Series, sweep: Sweep) -> Vec<(Finite, &Cell)> {
+pub(super) fn cells(
+    data: &Dataset,
+    load: Load,
+    series: Series,
+    sweep: Sweep,
+) -> Vec<(Finite, &Cell)> {
     let cells = data.cells.iter().filter(|cell| {
         let measured = !cell.repetitions.is_empty();
         cell.key.load == load && cell.key.series == series && measured && sweep.has(data, cell)
@@ -60,18 +76,37 @@ fn cells(data: &Dataset, load: Load, series: Series, sweep: Sweep) -> Vec<(Finit
     cells
 }
 
-/// The work of a series relative to its own at 1x, by ratio.
-pub fn relative_work(data: &Dataset, load: Load, series: Series, sweep: Sweep) -> Vec<Point> {
+/// What a value for each cell of a series, and its cell at 1x, comes to.
+fn against_1x<T>(
+    data: &Dataset,
+    (load, series, sweep): (Load, Series, Sweep),
+    value: impl Fn(Finite, &[f64], &[f64]) -> Option<T>,
+) -> Vec<T> {
     let cells = cells(data, load, series, sweep);
     let Some(base) = cells.iter().find(|(ratio, _)| ratio.get() == 1.0) else {
         return Vec::new();
     };
     let base = base.1.rates();
-    let points = cells.iter().filter_map(|&(ratio, cell)| {
-        let work = ratio_interval(&cell.rates(), &base, data.settings.seed)?;
+    let all = cells.iter();
+    all.filter_map(|&(ratio, cell)| value(ratio, &cell.rates(), &base))
+        .collect()
+}
+
+/// The work of a series relative to its own at 1x, by ratio.
+fn relative_work(data: &Dataset, load: Load, series: Series, sweep: Sweep) -> Vec<Point> {
+    against_1x(data, (load, series, sweep), |ratio, rates, base| {
+        let work = ratio_interval(rates, base, data.settings.seed)?;
         Some(Point { ratio, work })
-    });
-    points.collect()
+    })
+}
+
+/// The knee of a series.
+pub fn knee_of(data: &Dataset, load: Load, series: Series, sweep: Sweep) -> Knee {
+    let points: Vec<(Finite, Holds)> =
+        against_1x(data, (load, series, sweep), |ratio, rates, base| {
+            Some((ratio, holds(rates, base, data.settings.seed)))
+        });
+    knee(&points)
 }
 
 /// Work done against the ratio, with its bands and knees.
@@ -85,8 +120,10 @@ pub fn work(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
         return None;
     }
     let ratios = ratios(&lines);
+    let of = |(series, _): &(Series, _)| knee_of(data, load, *series, sweep);
+    let knees: Vec<Knee> = lines.iter().map(of).collect();
     let mut table = by_ratio(&ratios, "knee");
-    for (series, points) in &lines {
+    for ((series, points), knee) in lines.iter().zip(&knees) {
         let cells = cells(data, load, *series, sweep);
         let mut row = vec![series.to_string()];
         for ratio in &ratios {
@@ -96,16 +133,20 @@ pub fn work(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
             let [share, band] = interval(point.map(|p| p.work), percent);
             row.push(rate.map_or_else(
                 || "–".to_string(),
-                |rate| format!("{share}\n{band}\n{}/s", number(rate)),
+                // Emulated time is none.
+                |rate| match data.host.emulated {
+                    true => format!("{share}\n{band}"),
+                    false => format!("{share}\n{band}\n{}/s", number(rate)),
+                },
             ));
         }
-        row.push(knee(points).to_string());
+        row.push(knee.to_string());
         table.rows.push(row);
     }
     let plot = Plot {
         x: ratio_axis(&lines),
         y: Axis::from_zero(
-            "lock acquisitions per second, relative to 1x",
+            &format!("{} per second, relative to 1x", load.unit()),
             most(&lines).min(3.0),
             percent,
         ),
@@ -118,15 +159,21 @@ pub fn work(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
             load.name()
         ),
         caption: format!(
-            "{}. Each line is relative to its own rate at 1x; the band is the 95 % interval. A \
-             ring marks the knee: the last ratio at which at least {} of the work at 1x is left. \
-             In the table: relative work, its interval, acquisitions per second.",
+            "{}. Each line is relative to its own rate at 1x; the band is the 95 % interval. \
+             The knee is where less than {} of the work at 1x is left: a ring marks the last \
+             ratio that is shown to be before it, and the table says between which ratios it is. \
+             In the table: relative work, its interval{}.",
             capital(sweep.words()),
             percent(HELD),
+            if data.host.emulated {
+                String::new()
+            } else {
+                format!(", {} per second", load.unit())
+            },
         ),
         picture: plot.draw(
             "Relative work against the overcommit ratio",
-            &curves(&plot, &lines, true),
+            &curves(&plot, &lines, &knees),
         ),
         lines: names(&lines),
         legend: palette::legend(&names(&lines)),
@@ -186,7 +233,7 @@ pub fn fairness(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
         ),
         picture: plot.draw(
             "Least share against the overcommit ratio",
-            &curves(&plot, &lines, false),
+            &curves(&plot, &lines, &[]),
         ),
         lines: names(&lines),
         legend: palette::legend(&names(&lines)),
@@ -194,12 +241,12 @@ pub fn fairness(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
     })
 }
 
-fn names(lines: &[(Series, Vec<Point>)]) -> Vec<Series> {
+pub(super) fn names(lines: &[(Series, Vec<Point>)]) -> Vec<Series> {
     lines.iter().map(|&(series, _)| series).collect()
 }
 
 /// The ratios that any line has.
-fn ratios(lines: &[(Series, Vec<Point>)]) -> Vec<Finite> {
+pub(super) fn ratios(lines: &[(Series, Vec<Point>)]) -> Vec<Finite> {
     let points = lines.iter().flat_map(|(_, points)| points);
     let mut all: Vec<Finite> = points.map(|point| point.ratio).collect();
     all.sort_unstable();
@@ -208,7 +255,7 @@ fn ratios(lines: &[(Series, Vec<Point>)]) -> Vec<Finite> {
 }
 
 /// A column a ratio, and a last one.
-fn by_ratio(ratios: &[Finite], last: &str) -> Table {
+pub(super) fn by_ratio(ratios: &[Finite], last: &str) -> Table {
     let mut table = Table::new(&["Waiters"]);
     let columns = ratios.iter().map(|ratio| format!("{ratio}x"));
     table.head.extend(columns.chain([last.to_string()]));
@@ -220,7 +267,7 @@ fn most(lines: &[(Series, Vec<Point>)]) -> f64 {
     points.map(|p| p.work.high.get()).fold(1.0, f64::max)
 }
 
-fn ratio_axis(lines: &[(Series, Vec<Point>)]) -> Axis {
+pub(super) fn ratio_axis(lines: &[(Series, Vec<Point>)]) -> Axis {
     let ratios = || {
         lines
             .iter()
@@ -234,7 +281,7 @@ fn ratio_axis(lines: &[(Series, Vec<Point>)]) -> Axis {
     })
 }
 
-fn curves(plot: &Plot, lines: &[(Series, Vec<Point>)], knees: bool) -> Markup {
+pub(super) fn curves(plot: &Plot, lines: &[(Series, Vec<Point>)], knees: &[Knee]) -> Markup {
     let at = |point: &Point, value: Finite| plot.at(point.ratio.get(), value.get());
     html! {
         @for (series, points) in lines {
@@ -249,14 +296,14 @@ fn curves(plot: &Plot, lines: &[(Series, Vec<Point>)], knees: bool) -> Markup {
                 @let says = format!("{series}: {} at {}x", percent(point.work.middle.get()), point.ratio);
                 (palette::marker(*series, at(point, point.work.middle), &says))
             }
-            @if knees {
-                @if let Knee::At { held, .. } = knee(points) {
-                    @for point in points.iter().filter(|point| point.ratio == held) {
-                        @let (x, y) = at(point, point.work.middle);
-                        circle class=(format!("knee {}", palette::class(*series)))
-                            cx=(super::plot::px(x)) cy=(super::plot::px(y)) r="9" {
-                            title { (format!("{series}: the knee, {held}x")) }
-                        }
+        }
+        @for ((series, points), knee) in lines.iter().zip(knees) {
+            @if let Knee::Between { held, .. } = *knee {
+                @for point in points.iter().filter(|point| point.ratio == held) {
+                    @let (x, y) = at(point, point.work.middle);
+                    circle class=(format!("knee {}", palette::class(*series)))
+                        cx=(super::plot::px(x)) cy=(super::plot::px(y)) r="9" {
+                        title { (format!("{series}: the knee is {knee}")) }
                     }
                 }
             }

@@ -3,10 +3,12 @@
 //! - [`curves`]: work done and fairness against the overcommit ratio;
 //! - [`tail`]: how often the lock is waited for how long;
 //! - [`bars`]: what an acquisition costs, and where the vCPUs' time goes;
+//! - [`beside`]: vCPUs that take no lock: their wake-ups, and who has the pCPUs;
 //! - [`rows`]: vCPUs and pCPUs around the worst wait;
 //! - [`plot`], [`palette`], [`units`]: axes, colours, numbers.
 
 pub mod bars;
+pub mod beside;
 pub mod curves;
 pub mod palette;
 pub mod plot;
@@ -109,8 +111,13 @@ pub fn all(data: &Dataset) -> Vec<Figure> {
     let rows = data.timelines.iter().enumerate();
     figures.extend(rows.map(|(number, timeline)| rows::timeline(timeline, number)));
     figures.extend(bars::per_acquisition(data, Load::Short));
+    for load in Load::LINUX {
+        figures.extend(bars::per_acquisition(data, load));
+    }
     figures.extend(curves::fairness(data, Load::Short, curves::Sweep::Vcpus));
     figures.extend(bars::time(data, Load::Short));
+    figures.extend(beside::wakes(data, Load::Mixed));
+    figures.extend(beside::shares(data, Load::Mixed));
     figures
 }
 
@@ -161,6 +168,8 @@ mod tests {
                 "per-acquisition-short",
                 "fairness-short-vcpus",
                 "time-short",
+                "wakes-mixed",
+                "shares-mixed",
             ]
         );
         for figure in figures {

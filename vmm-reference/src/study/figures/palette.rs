@@ -6,13 +6,17 @@ use maud::{Markup, html};
 
 use super::plot::{Place, px};
 use crate::study::dataset::timeline::Doing;
-use crate::study::dataset::{Halts, Series, Transport, Waiter};
+use crate::study::dataset::{Halts, Role, Series, Transport, Waiter};
 
 /// The class that colours `series`: `s0` to `s7`.
 pub fn class(series: Series) -> &'static str {
     match (series.waiter, series.halts, series.transport) {
         (Waiter::Ticket, ..) => "s0",
         (Waiter::TestAndSet, ..) => "s1",
+        (Waiter::LinuxNative, Halts::Kernel, _) => "s0",
+        (Waiter::LinuxNative, ..) => "s2",
+        (Waiter::LinuxPv, Halts::Kernel, _) => "s5",
+        (Waiter::LinuxPv, ..) => "s3",
         (Waiter::Preemptable, ..) => "s2",
         (Waiter::PvTicket, Halts::Kernel, Transport::Kvm) => "s4",
         (Waiter::PvTicket, Halts::Kernel, _) => "s5",
@@ -30,6 +34,15 @@ pub const fn doing(doing: Doing) -> &'static str {
         Doing::Waiting => "d-waiting",
         Doing::Held => "d-held",
         Doing::Halted => "d-halted",
+    }
+}
+
+/// The class that colours a kind of vCPU.
+pub const fn role(role: Role) -> &'static str {
+    match role {
+        Role::Locks => "r-locks",
+        Role::Computes => "r-computes",
+        Role::Sleeps => "r-sleeps",
     }
 }
 

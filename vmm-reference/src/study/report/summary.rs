@@ -2,10 +2,10 @@
 //! what it costs.
 
 use crate::study::dataset::{Cell, CellKey, Dataset, Halts, Load, Repetition, Series, Waiter};
-use crate::study::figures::curves::{Sweep, relative_work};
+use crate::study::figures::curves::{Sweep, knee_of};
 use crate::study::figures::units::percent;
 use crate::study::figures::{series, telling_vcpus};
-use crate::study::statistics::{Verdict, knee, median, verdict};
+use crate::study::statistics::{Knee, Verdict, median, verdict};
 
 /// The series that spins, as a kernel without PV locks does.
 pub fn spinning(data: &Dataset) -> Option<Series> {
@@ -33,8 +33,55 @@ fn cell(data: &Dataset, load: Load, series: Series, vcpus: u32) -> Option<&Cell>
     data.cell(&key).filter(|cell| !cell.repetitions.is_empty())
 }
 
-/// The three.
-pub fn sentences(data: &Dataset) -> [String; 3] {
+/// The three; of a study of Linux one for each workload.
+pub fn sentences(data: &Dataset) -> Vec<String> {
+    let linux = linux(data);
+    if linux.is_empty() {
+        three(data).into()
+    } else {
+        linux
+    }
+}
+
+/// What PV locks gain for each workload of a Linux guest, by who halts it.
+fn linux(data: &Dataset) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for load in Load::LINUX {
+        let all = series(data, load);
+        let mut words = Vec::new();
+        let Some(vcpus) = telling_vcpus(data, load) else {
+            continue;
+        };
+        for (halts, name) in [
+            (Halts::Userspace, "halts in this process"),
+            (Halts::Kernel, "halts in KVM"),
+        ] {
+            let of = |waiter| {
+                let like = |series: &&Series| (series.waiter, series.halts) == (waiter, halts);
+                cell(data, load, *all.iter().find(like)?, vcpus)
+            };
+            if let Some((native, pv)) = of(Waiter::LinuxNative).zip(of(Waiter::LinuxPv)) {
+                let says = verdict(&native.rates(), &pv.rates(), data.settings.seed);
+                words.push(format!("with {name} {says}"));
+            }
+        }
+        if let Some(of) = all
+            .first()
+            .and_then(|&series| cell(data, load, series, vcpus))
+        {
+            let ratio = data.ratio(&of.key);
+            let id = load.id();
+            let words = match words.is_empty() {
+                true => "not measured".to_string(),
+                false => words.join("; "),
+            };
+            sentences.push(format!("{id} at {ratio}x, PV locks against none: {words}."));
+        }
+    }
+    sentences
+}
+
+fn three(data: &Dataset) -> [String; 3] {
     let (spin, halt) = (spinning(data), halting(data));
     [
         spin.zip(halt)
@@ -77,17 +124,19 @@ fn gain(data: &Dataset, spin: Series, halt: Series) -> Option<String> {
 }
 
 fn knees(data: &Dataset, spin: Option<Series>, halt: Option<Series>) -> String {
-    let at = |series| knee(&relative_work(data, Load::Short, series, Sweep::Vcpus));
+    let at = |series| knee_of(data, Load::Short, series, Sweep::Vcpus);
     let words: Vec<String> = [("spins", spin), ("halts", halt)]
         .into_iter()
-        .filter_map(|(does, series)| Some(format!("{} if it {does}", at(series?))))
+        .filter_map(|(does, series)| Some((does, at(series?))))
+        .filter(|&(_, knee)| knee != Knee::Unknown)
+        .map(|(does, knee)| format!("if it {does}, {knee}"))
         .collect();
     if words.is_empty() {
         return "Where the knee is was not measured.".to_string();
     }
     format!(
-        "The knee, up to which a VM whose vCPUs share one lock keeps 90 % of its work, is at {}.",
-        words.join(", and ")
+        "The knee, up to which a VM whose vCPUs share one lock keeps 90 % of its work, is: {}.",
+        words.join("; ")
     )
 }
 
@@ -122,7 +171,7 @@ mod tests {
 
     #[test]
     fn three_sentences_of_a_known_study() {
-        let [gain, knee, cost] = sentences(&sample::dataset());
+        let [gain, knee, cost] = three(&sample::dataset());
         assert!(
             gain.starts_with("At 4x overcommit waiters that halt")
                 && gain.contains("times as fast as"),
@@ -130,7 +179,7 @@ mod tests {
         );
         assert!(
             knee.ends_with(
-                "is at 1x (not at 1.5x) if it spins, and beyond 8x, the last measured if it halts."
+                "is: if it spins, between 1x and 1.5x; if it halts, beyond 8x, the last measured."
             ),
             "{knee}"
         );
@@ -144,7 +193,7 @@ mod tests {
     fn what_was_not_measured_is_said() {
         let mut data = sample::dataset();
         data.cells.retain(|cell| !cell.key.series.is_pv());
-        let [gain, knee, cost] = sentences(&data);
+        let [gain, knee, cost] = three(&data);
         assert!(gain.contains("not measured") && cost.contains("not measured"));
         assert!(knee.contains("if it spins") && !knee.contains("halts"));
         data.cells.clear();

@@ -25,8 +25,8 @@ pub fn all(data: &Dataset) -> Vec<String> {
             if few > 0 {
                 out.push(format!(
                     "The time was spent before every cell had {ENOUGH} repetitions: {few} have \
-                     fewer, and a range in the place of an interval. A larger --budget gives them \
-                     more."
+                     fewer, and a range in the place of an interval. A larger --budget, or \
+                     more --turns, gives them more."
                 ));
             }
         }

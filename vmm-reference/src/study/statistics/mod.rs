@@ -12,7 +12,7 @@ pub mod knee;
 pub mod permutation;
 
 pub use bootstrap::{Interval, median, median_interval, ratio_interval};
-pub use knee::{Knee, Point, knee};
+pub use knee::{Holds, Knee, holds, knee};
 pub use permutation::{Verdict, verdict, verdicts};
 
 /// Fewer repetitions than this have no 95 % interval of their median: all of

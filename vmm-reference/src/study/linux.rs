@@ -1,0 +1,268 @@
+//! Workloads of a Linux guest, as a study: what `ci/lab/run study-linux` prints,
+//! a JSON object a line, becomes a dataset.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::dataset::{
+    Cell, CellKey, Dataset, End, FORMAT, Halts, Host, Load, Repetition, Series, Settings,
+    Transport, Waiter, Waits,
+};
+use super::finite::Finite;
+use super::statistics::ENOUGH;
+
+/// One workload in one guest.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    /// Counted from 1: each cell once.
+    #[serde(rename = "turn")]
+    _turn: u32,
+    vcpus: u32,
+    /// Who halts the vCPUs.
+    halts: Halts,
+    /// Whether the guest was offered PV_UNHALT.
+    pv: bool,
+    workload: Load,
+    operations: u64,
+    /// By the guest's clock.
+    seconds: Finite,
+    /// What the host counted meanwhile, by the names of `run --stats`.
+    counts: BTreeMap<String, Finite>,
+}
+
+/// Why a file is no study of Linux.
+#[derive(Debug, thiserror::Error)]
+pub enum LinuxError {
+    /// It can't be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line is none of a study.
+    #[error("{}: line {line}: {source}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A line tells of a workload that no Linux guest has.
+    #[error("{}: line {line}: {} is not a workload of Linux", path.display(), load.id())]
+    Workload {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What it says.
+        load: Load,
+    },
+}
+
+/// What KVM and this process count of exits to this process.
+const EXITS: [&str; 8] = [
+    "vmm_exit_hlt",
+    "vmm_exit_hypercall",
+    "vmm_exit_pio",
+    "vmm_exit_mmio",
+    "vmm_exit_msr",
+    "vmm_exit_window",
+    "vmm_exit_signal",
+    "vmm_exit_other",
+];
+/// Halts: KVM counts those that end in it as exits too.
+const HALTS: [&str; 1] = ["halt_exits"];
+/// Hypercalls, which are kicks but for a few IPIs: those that KVM serves and
+/// those that come to this process.
+const HYPERCALLS: [&str; 2] = ["hypercalls", "vmm_exit_hypercall"];
+
+impl Record {
+    fn sum(&self, names: &[&str]) -> u64 {
+        let counts = names.iter().filter_map(|&name| self.counts.get(name));
+        let sum: f64 = counts.map(|count| count.get()).sum();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count; `as` saturates"
+        )]
+        let sum = sum as u64;
+        sum
+    }
+
+    const fn key(&self) -> CellKey {
+        CellKey {
+            load: self.workload,
+            series: Series {
+                waiter: if self.pv {
+                    Waiter::LinuxPv
+                } else {
+                    Waiter::LinuxNative
+                },
+                halts: self.halts,
+                transport: match (self.pv, self.halts) {
+                    (true, Halts::Userspace) => Transport::Xen,
+                    (true, Halts::Kernel) => Transport::Kvm,
+                    _ => Transport::None,
+                },
+            },
+            vms: 1,
+            vcpus: self.vcpus,
+        }
+    }
+
+    fn repetition(&self) -> Repetition {
+        Repetition {
+            at: Finite::ZERO,
+            seconds: self.seconds,
+            acquisitions: vec![self.operations],
+            background: 0,
+            exits: self.sum(&EXITS),
+            halts: self.sum(&HALTS),
+            kicks: self.sum(&HYPERCALLS),
+            running: Finite::ZERO,
+            halted: Finite::ZERO,
+            held: Finite::ZERO,
+            run_delay: Finite::ZERO,
+            waits: Waits::default(),
+            beside: None,
+        }
+    }
+}
+
+/// The study that the lines of the file at `path` are, measured on `host`.
+///
+/// # Errors
+/// It can't be read, or a line is not one of `study-linux`.
+pub fn read(path: &Path, host: Host) -> Result<Dataset, LinuxError> {
+    let text = std::fs::read_to_string(path).map_err(|source| LinuxError::File {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let mut cells: BTreeMap<CellKey, Vec<Repetition>> = BTreeMap::new();
+    for (line, text) in (1..).zip(text.lines()) {
+        let path = || path.to_path_buf();
+        let record: Record = serde_json::from_str(text).map_err(|source| LinuxError::Line {
+            path: path(),
+            line,
+            source,
+        })?;
+        let load = record.workload;
+        if !load.is_linux() {
+            let path = path();
+            return Err(LinuxError::Workload { path, line, load });
+        }
+        let repetitions = cells.entry(record.key()).or_default();
+        repetitions.push(record.repetition());
+    }
+    let cells = cells.into_iter().map(|(key, repetitions)| Cell {
+        key,
+        repetitions,
+        failure: None,
+    });
+    let cells: Vec<Cell> = cells.collect();
+    let enough = cells.iter().all(|cell| cell.repetitions.len() >= ENOUGH);
+    Ok(Dataset {
+        format: FORMAT,
+        tool: concat!("vmm-reference ", env!("CARGO_PKG_VERSION")).to_string(),
+        began: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+        took: Finite::ZERO,
+        end: if enough { End::Narrow } else { End::Budget },
+        host,
+        settings: Settings {
+            seconds: Finite::ZERO,
+            budget: Finite::ZERO,
+            seed: 1,
+            spin_us: 0,
+            yielding: "Linux's own".to_string(),
+        },
+        cells,
+        timelines: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    fn line(turn: u32, vcpus: u32, halts: &str, pv: bool, operations: u64) -> String {
+        format!(
+            "{{\"turn\": {turn}, \"vcpus\": {vcpus}, \"halts\": \"{halts}\", \"pv\": {pv}, \
+             \"workload\": \"hackbench\", \"operations\": {operations}, \"seconds\": 2.5, \
+             \"counts\": {{\"exits\": 900, \"halt_exits\": 40, \"hypercalls\": 7, \
+             \"vmm_exit_pio\": 3}}}}\n"
+        )
+    }
+
+    fn read_text(name: &str, text: &str) -> Result<Dataset, LinuxError> {
+        let path = std::env::temp_dir().join(format!("study-linux-{name}-{}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        let mut host = sample::dataset().host;
+        (host.cpus, host.emulated) = (1, true);
+        let data = read(&path, host);
+        std::fs::remove_file(&path).unwrap();
+        data
+    }
+
+    #[test]
+    fn lines_become_cells() {
+        let mut text = String::new();
+        for turn in 1..=6 {
+            for vcpus in [1, 4] {
+                for halts in ["kernel", "userspace"] {
+                    for pv in [false, true] {
+                        let slow = if pv || vcpus == 1 { 1 } else { 4 };
+                        text += &line(turn, vcpus, halts, pv, u64::from(1000 + turn) / slow);
+                    }
+                }
+            }
+        }
+        let data = read_text("good", &text).unwrap();
+        assert_eq!((data.cells.len(), data.end), (8, End::Narrow));
+        let cell = &data.cells[0];
+        assert_eq!(cell.repetitions.len(), 6);
+        let first = &cell.repetitions[0];
+        assert_eq!((first.exits, first.halts, first.kicks), (3, 40, 7));
+        assert_eq!(first.rate().unwrap().get(), 1001.0 / 2.5);
+        let page = crate::study::report::html(&data);
+        assert!(page.contains("Time was emulated here"));
+        assert!(page.contains("work-hackbench-vcpus"));
+        assert!(page.contains("between 1x and 4x"), "without PV it falls");
+        // Ratios and counts only.
+        assert!(!page.contains("/s</") && !page.contains("/s\n"), "{page}");
+        let says = crate::study::report::summary::sentences(&data);
+        assert!(says[0].starts_with("hackbench at 4x"), "{says:?}");
+        assert!(says[0].contains("times as fast"), "{says:?}");
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_told_in_one_line() {
+        for (name, text, says) in [
+            ("empty-line", "\n", "line 1: EOF"),
+            ("short", "{\"turn\": 1}", "line 1: missing field"),
+            (
+                "load",
+                &line(1, 2, "kernel", true, 9).replace("hackbench", "short"),
+                "line 1: short is not a workload of Linux",
+            ),
+            (
+                "halts",
+                &line(1, 2, "elsewhere", true, 9),
+                "line 1: unknown variant `elsewhere`",
+            ),
+        ] {
+            let error = read_text(name, text).unwrap_err().to_string();
+            assert!(error.contains(says), "{name}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+        // Nothing measured is a study of nothing.
+        assert!(read_text("nothing", "").unwrap().cells.is_empty());
+    }
+}
