@@ -16,7 +16,7 @@
 #   --hotplug N                  take CPUs off and on so often, an NMI to all after each
 #   --expect WHAT                enabled, no-host, realtime, nopvspin, single; default
 #                                what --cpus, --pv and --cmdline make of it
-# and --cpus, --memory, --pv, --halt, --transport, --no-x2apic, --control of
+# and --cpus, --memory, --pv, --halt, --transport, --yield, --no-x2apic, --control of
 # vmm-reference run.
 #
 # Two features that are hypercalls of their own stay off (--all-pv leaves them
@@ -43,7 +43,7 @@ while [[ $# -gt 0 ]]; do
     --hotplug) number "$1" "$2" && hotplug=$2 ;;
     --halt) halt=$2 && options+=("$1" "$2") ;;
     --transport) transport=$2 && options+=("$1" "$2") ;;
-    --memory | --control) options+=("$1" "$2") ;;
+    --memory | --control | --yield) options+=("$1" "$2") ;;
     *) usage_error "linux: $1: not an option" ;;
   esac
   shift 2
