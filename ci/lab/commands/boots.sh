@@ -7,7 +7,8 @@
 #
 #   --boots N                    how many; default 20
 #   --yield POLICY,POLICY...     of vmm-reference run, in turns; default its own
-#   --limit N                    seconds after which a boot is lost; default 120
+#   --limit N                    seconds after which a boot is lost; default 120, and
+#                                more where the host has other things to do
 #   --seconds N                  how long the guest takes the lock; default 1
 #   --guest-kernel VERSION|PATH  as --kernel of the lab; default 6.12
 # and --cpus, --halt, --pv of vmm-reference run.
