@@ -114,18 +114,54 @@ impl<P: Platform> VcpuParker<P> {
     /// ```
     #[inline]
     pub fn enter_unless(&mut self, interrupted: impl FnMut() -> bool) -> Result<(), Interruption> {
+        if self.enters_plainly() {
+            return Ok(());
+        }
+        self.enter_slowly(|| None, interrupted)
+    }
+
+    /// [`VcpuParker::enter`] for a vCPU whose interrupts come from this process, a
+    /// local APIC's timer among them: if it is to be held, `due` is asked when the
+    /// next interrupt is due, in ns on the clock of [`Platform::now`]. A hold ends
+    /// by then, and there is none if that has passed: answer 0 if one waits.
+    ///
+    /// What is announced by [`Kicker::notify`](crate::Kicker::notify) after `due`
+    /// looked ends the hold too, so that nothing is missed.
+    ///
+    /// # Errors
+    /// As [`VcpuParker::enter`].
+    ///
+    /// ```
+    /// # use pv_lock_host::{ApicId, HaltScheduler, Linux, Platform};
+    /// let (_scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
+    /// // The guest's timer expires in a millisecond.
+    /// let timer = Linux::now() + 1_000_000;
+    /// assert_eq!(parkers[0].enter_until_ns(|| Some(timer)), Ok(()));
+    /// # Ok::<(), pv_lock_host::BuildError>(())
+    /// ```
+    #[inline]
+    pub fn enter_until_ns(&mut self, due: impl FnMut() -> Option<u64>) -> Result<(), Interruption> {
+        if self.enters_plainly() {
+            return Ok(());
+        }
+        self.enter_slowly(due, || false)
+    }
+
+    #[inline]
+    fn enters_plainly(&self) -> bool {
         let plain = !self
             .slot()
             .peek()
             .has(State::REFUSED | State::AWAY | State::HALTED);
-        if plain && !self.steps_back {
-            return Ok(());
-        }
-        self.enter_slowly(interrupted)
+        plain && !self.steps_back
     }
 
     #[cold]
-    fn enter_slowly(&mut self, mut interrupted: impl FnMut() -> bool) -> Result<(), Interruption> {
+    fn enter_slowly(
+        &mut self,
+        mut due: impl FnMut() -> Option<u64>,
+        mut interrupted: impl FnMut() -> bool,
+    ) -> Result<(), Interruption> {
         loop {
             let (before, after, action) = self.slot().apply(Event::Enter);
             self.shared.load.account(before, after);
@@ -135,7 +171,8 @@ impl<P: Platform> VcpuParker<P> {
             if before.has(State::AWAY) && self.shared.convoy.is_some() {
                 self.slot().note_place();
             }
-            if !core::mem::take(&mut self.steps_back) || !self.hold(&mut interrupted) {
+            let steps_back = core::mem::take(&mut self.steps_back);
+            if !steps_back || !self.hold(&mut due, &mut interrupted) {
                 return Ok(());
             }
         }

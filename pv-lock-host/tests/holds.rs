@@ -396,3 +396,51 @@ fn holds_are_not_counted_when_counting_is_off() {
     assert_eq!(NOW.get() - before, SLICE);
     assert_eq!((vm.counters().holds, vm.counters().held_ns), (0, 0));
 }
+
+#[test]
+fn a_hold_ends_when_an_interrupt_is_due() {
+    let mut vm = vm();
+    vm.is_a_link();
+    let began = NOW.get();
+    let due = began + SLICE / 4;
+    assert_eq!(vm.link.enter_until_ns(|| Some(due)), Ok(()));
+    assert_eq!(NOW.get(), due);
+    let counters = vm.counters();
+    assert_eq!((counters.holds, counters.holds_event), (1, 1));
+    assert_eq!(counters.held_ns, SLICE / 4);
+}
+
+#[test]
+fn none_is_held_while_an_interrupt_waits() {
+    for passed in [0, NOW.get()] {
+        let mut vm = vm();
+        vm.is_a_link();
+        let began = NOW.get();
+        assert_eq!(vm.link.enter_until_ns(|| Some(passed)), Ok(()));
+        assert_eq!((NOW.get(), vm.counters().holds), (began, 0), "{passed}");
+        // Its turn to step back is over: the guest has left the lock behind.
+        assert_eq!(vm.link.enter_until_ns(|| None), Ok(()));
+        assert_eq!(vm.counters().holds, 0);
+    }
+}
+
+#[test]
+fn an_interrupt_that_is_due_late_leaves_a_hold_as_it_is() {
+    for due in [None, Some(u64::MAX)] {
+        let mut vm = vm();
+        vm.is_a_link();
+        let began = NOW.get();
+        assert_eq!(vm.link.enter_until_ns(|| due), Ok(()));
+        assert_eq!(NOW.get(), began + SLICE, "its turn");
+        assert_eq!(vm.counters().holds_turn, 1);
+    }
+}
+
+#[test]
+fn nobody_asks_when_an_interrupt_is_due_but_for_a_hold() {
+    let mut vm = vm();
+    let asked = || panic!("it is not a link");
+    assert_eq!(vm.link.enter_until_ns(asked), Ok(()));
+    vm.kicker.pause_all();
+    assert_eq!(vm.link.enter_until_ns(asked), Err(Interruption::Paused));
+}

@@ -309,14 +309,17 @@ impl<B: VcpuBackend> Vcpu<B> {
             // In this order: a request that this does not see keeps the guest
             // from being entered, and for one that it sees, the slot says why.
             self.exit_request.take();
-            let backend = &processor.backend;
-            let enter = || self.parker.enter_unless(|| backend.has_interrupt());
-            match self.recorder.held(enter) {
+            match self.enter(processor) {
                 Ok(()) => {}
                 Err(Interruption::Stopped) => return State::Finished(Ended::Stopped),
                 Err(Interruption::Paused) => return State::Paused,
                 // Nobody interrupts one vCPU of a VM here: it goes on.
                 Err(Interruption::Interrupted) => continue,
+            }
+            // Before the local APIC is read: what is announced after that is told
+            // anew, and makes this vCPU leave the guest.
+            if processor.apic.is_some() {
+                self.parker.take_event();
             }
             match processor.deliver() {
                 Ok(Readiness::Run) => {}
@@ -351,6 +354,17 @@ impl<B: VcpuBackend> Vcpu<B> {
                 Err(e) => return State::Finished(Ended::Failed(e, processor.registers())),
             }
         }
+    }
+
+    /// Asks the scheduler, which may hold this vCPU back until an interrupt is due
+    /// for it.
+    fn enter(&mut self, processor: &mut Processor<B>) -> Result<(), Interruption> {
+        let Processor { backend, apic } = processor;
+        let parker = &mut self.parker;
+        self.recorder.held(|| match apic {
+            Some(apic) => parker.enter_until_ns(|| apic.due(backend.interruptible()?)),
+            None => parker.enter_unless(|| backend.has_interrupt()),
+        })
     }
 
     /// Halted ---- kick, event ----> Running

@@ -5,6 +5,7 @@
     reason = "a test's helper that fails is a test that fails"
 )]
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -13,9 +14,13 @@ use std::time::Duration;
 use cpuid_features::KvmFeatures;
 use hypercall_abi::{Enforcement, HypercallNr, Mode, RawHypercall};
 use pv_lock_host::{ApicId, HaltScheduler, Kicker, VcpuParker};
-use vmm_reference::backend::{BackendError, Exit, ExitRequest, PrivateIo, VcpuBackend};
+use vmm_reference::backend::{
+    BackendError, Exit, ExitRequest, Interruptible, PrivateIo, VcpuBackend,
+};
 use vmm_reference::devices::{Bus, BusEvent};
 use vmm_reference::hypercall::Calls;
+use vmm_reference::interrupts::{Controllers, VcpuApic};
+use vmm_reference::irqchip::userspace::Features;
 use vmm_reference::kicks::Kicks;
 use vmm_reference::threads::VcpuThreads;
 use vmm_reference::vcpu::{Ended, PauseListener, Vcpu};
@@ -268,4 +273,121 @@ fn a_panic_on_a_vcpu_thread_is_an_end() {
         ends.as_slice(),
         [Ended::Failed(BackendError::Panicked, _)]
     ));
+}
+
+/// A guest that is sent an interrupt while it runs, again and again.
+struct Target {
+    exit_request: Arc<ExitRequest>,
+    sender: VcpuApic,
+    /// What was delivered.
+    vectors: Arc<Mutex<Vec<u8>>>,
+    next: u8,
+}
+
+const FIRST: u8 = 0x31;
+const LAST: u8 = 0x35;
+
+impl VcpuBackend for Target {
+    fn run(&mut self, _bus: &Bus, own: &mut dyn PrivateIo) -> Result<Exit, BackendError> {
+        // Its local APIC: x2APIC mode, enabled by software; the end of whatever
+        // was delivered before.
+        assert!(own.msr_write(0x1b, 0xfee0_0d00));
+        assert!(own.msr_write(0x80f, 0x1ff));
+        assert!(own.msr_write(0x80b, 0));
+        assert_eq!(self.exit_request.byte().load(Ordering::SeqCst), 0);
+        if self.next > LAST {
+            return Ok(Exit::Bus(BusEvent::Exit(0)));
+        }
+        // The ICR of APIC ID 1: fixed, to APIC ID 0.
+        assert!(self.sender.msr_write(0x830, u64::from(self.next)));
+        let asked = self.exit_request.byte().load(Ordering::SeqCst);
+        assert_eq!(asked, 1, "vector {:#x} does not end the run", self.next);
+        self.next += 1;
+        Ok(Exit::Interrupted)
+    }
+
+    fn set_result(&mut self, _rax: u64) {}
+
+    fn interruptible(&mut self) -> Option<&mut dyn Interruptible> {
+        Some(self)
+    }
+
+    fn exit_request(&self) -> Arc<ExitRequest> {
+        Arc::clone(&self.exit_request)
+    }
+}
+
+impl Interruptible for Target {
+    fn interrupts_enabled(&mut self) -> bool {
+        true
+    }
+
+    fn accepts_interrupt(&mut self) -> bool {
+        true
+    }
+
+    fn interrupt(&mut self, vector: u8) -> Result<(), BackendError> {
+        self.vectors.lock().expect("not poisoned").push(vector);
+        Ok(())
+    }
+
+    fn want_window(&mut self, _wanted: bool) {}
+
+    fn nmi(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn cr8(&mut self) -> u8 {
+        0
+    }
+
+    fn set_cr8(&mut self, _cr8: u8) {}
+
+    fn init(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn startup(&mut self, _page: u8) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+/// Each interrupt ends the run of the guest that it is for, not only the first
+/// since the last halt.
+#[test]
+fn every_interrupt_makes_a_running_vcpu_leave() {
+    let ids = [ApicId(0), ApicId(1)];
+    let (scheduler, mut parkers) = HaltScheduler::new(&ids).expect("two distinct IDs");
+    let requests = [0, 1].map(|_| Arc::new(ExitRequest::polled()));
+    let threads = VcpuThreads::new(requests.clone());
+    let kicks = Kicks::new(scheduler.kicker(), None);
+    let calls = Calls::new(kicks.clone(), &ids);
+    let controllers = Controllers::new(&ids, kicks, threads).expect("two distinct IDs");
+    let controllers = Arc::new(controllers);
+    let apic = |id| {
+        let shared = Arc::clone(&controllers);
+        VcpuApic::new(shared, id, Features::default(), Arc::default()).expect("it is there")
+    };
+    let [own, mut sender] = ids.map(apic);
+    assert!(sender.msr_write(0x1b, 0xfee0_0c00));
+    assert!(sender.msr_write(0x80f, 0x1ff));
+    let vectors = Arc::default();
+    let target = Target {
+        exit_request: Arc::clone(&requests[0]),
+        sender,
+        vectors: Arc::clone(&vectors),
+        next: FIRST,
+    };
+    let none = Enforcement::NotEnforced;
+    let vcpu = Vcpu::new(
+        target,
+        parkers.remove(0),
+        calls,
+        none,
+        Arc::new(Bus::default()),
+    );
+    let ended = vcpu.with_apic(Some(own)).run(&());
+    assert!(matches!(ended, Ended::ExitPort(0)), "{ended}");
+    let vectors = vectors.lock().expect("not poisoned");
+    assert_eq!(*vectors, (FIRST..=LAST).collect::<Vec<u8>>());
 }

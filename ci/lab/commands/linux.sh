@@ -12,11 +12,12 @@
 #   --guest-kernel VERSION|PATH  as --kernel of the lab; default 6.12
 #   --seconds N                  how long the guest takes the lock; default 3
 #   --cmdline TEXT               more of a command line
-#   --end poweroff|reboot        how the guest ends; default poweroff
+#   --end poweroff|reboot|kexec  how the guest ends; default poweroff; kexec: it
+#                                starts its kernel again, which turns off
 #   --hotplug N                  take CPUs off and on so often, an NMI to all after each
 #   --expect WHAT                enabled, no-host, realtime, nopvspin, single; default
 #                                what --cpus, --pv and --cmdline make of it
-# and --cpus, --memory, --pv, --halt, --transport, --no-x2apic, --control of
+# and --cpus, --memory, --pv, --halt, --transport, --yield, --no-x2apic, --control of
 # vmm-reference run.
 #
 # Two features that are hypercalls of their own stay off (--all-pv leaves them
@@ -43,7 +44,7 @@ while [[ $# -gt 0 ]]; do
     --hotplug) number "$1" "$2" && hotplug=$2 ;;
     --halt) halt=$2 && options+=("$1" "$2") ;;
     --transport) transport=$2 && options+=("$1" "$2") ;;
-    --memory | --control) options+=("$1" "$2") ;;
+    --memory | --control | --yield) options+=("$1" "$2") ;;
     *) usage_error "linux: $1: not an option" ;;
   esac
   shift 2
@@ -83,6 +84,7 @@ fi
 # shellcheck source-path=SCRIPTDIR source=../guest/tree.sh
 . "$LAB_DIR/guest/tree.sh"
 guest_files "$guest_kernel"
+[[ $end != kexec ]] || guest_kexec
 lab_file "$LAB_DIR/guest/check" /bin/check-linux
 lab_vmm_file
 lab_command check-linux "$guest_cpus" "$message" "$hypercalls" "${apic:-any}" "$hotplug" "$halt" \

@@ -80,3 +80,15 @@ guest_make_programs() {
   lab_cpio "$stage" "$work/cpio"
   mv "$work/cpio" "$out"
 }
+
+# guest_kexec: the guest has its kernel and its initramfs in /kexec, for it to start
+# the same again.
+guest_kexec() {
+  local tree=$run_dir/kexec kexec
+  mkdir -p "$tree"/{bin,kexec}
+  kexec=$(lab_cc "$LAB_DIR/probes/kexec.c")
+  install -m 755 "$kexec" "$tree/bin/kexec"
+  cp "$stage/guest/vmlinuz" "$stage/guest/initrd" "$tree/kexec"
+  lab_cpio "$tree" "$run_dir/kexec.cpio"
+  cat "$run_dir/kexec.cpio" >>"$stage/guest/initrd"
+}

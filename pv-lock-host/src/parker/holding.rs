@@ -9,7 +9,11 @@ use crate::state::{Action, Event, State};
 
 impl<P: Platform> VcpuParker<P> {
     /// [4] Holds this vCPU back, if the rule still says so; whether it did.
-    pub(super) fn hold(&mut self, interrupted: &mut dyn FnMut() -> bool) -> bool {
+    pub(super) fn hold(
+        &mut self,
+        due: &mut dyn FnMut() -> Option<u64>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> bool {
         let shared = &*self.shared;
         let (load, slot) = (&shared.load, shared.slot(self.index));
         let Some(convoy) = &shared.convoy else {
@@ -27,7 +31,12 @@ impl<P: Platform> VcpuParker<P> {
         let mut counts = load.true_counts();
         // The one that was just kicked may still be counted as halted elsewhere.
         counts.running += usize::from(load.halts_elsewhere());
-        if !convoy.holds(&self.link, counts, load.pcpus(), began) || !load.try_hold() {
+        if !convoy.holds(&self.link, counts, load.pcpus(), began) {
+            return false;
+        }
+        // Before the word says HELD: what comes later is announced to it.
+        let due = due().unwrap_or(u64::MAX);
+        if due <= began || !load.try_hold() {
             return false;
         }
         slot.begins(began);
@@ -50,7 +59,12 @@ impl<P: Platform> VcpuParker<P> {
             _ => shared.pull(self.index),
         }
         let hold = convoy.hold(&self.link, began);
-        let (end, now) = sit_out(shared, convoy, hold, self.index, state, interrupted);
+        let wait = Wait {
+            hold,
+            due,
+            interrupted,
+        };
+        let (end, now) = sit_out(shared, convoy, self.index, state, wait);
         slot.begins(0);
         slot.note_place();
         self.link.was_held(convoy, began, now);
@@ -62,20 +76,30 @@ impl<P: Platform> VcpuParker<P> {
     }
 }
 
+/// A hold that has begun, and what ends it beside the rule and the vCPU's word.
+struct Wait<'a> {
+    hold: Hold,
+    /// When the guest's next interrupt is due.
+    due: u64,
+    /// Whether one waits, where nobody says so.
+    interrupted: &'a mut dyn FnMut() -> bool,
+}
+
 /// The wait of one that is held; how it ended, and when.
 fn sit_out<P: Platform>(
     shared: &Shared<P>,
     convoy: &Convoy,
-    hold: Hold,
     index: usize,
     state: State,
-    interrupted: &mut dyn FnMut() -> bool,
+    wait: Wait<'_>,
 ) -> (HoldEnd, u64) {
     let slot = shared.slot(index);
+    let hold = wait.hold;
     let (mut now, mut state) = (hold.since, state);
     loop {
         let ahead = shared.ahead_of(index, hold.since);
         let mut over = match convoy.turn(hold, ahead, now) {
+            _ if now >= wait.due => Some(HoldEnd::Event),
             Turn::Go => Some(HoldEnd::Turn),
             Turn::Wait(until) => {
                 // [9] Nobody says when a vCPU halts elsewhere: look.
@@ -83,12 +107,12 @@ fn sit_out<P: Platform>(
                     true => until.min(now.saturating_add(convoy.look(ahead))),
                     false => until,
                 };
-                slot.sleep(state, Some(until));
+                slot.sleep(state, Some(until.min(wait.due)));
                 None
             }
         };
         if shared.load.halts_elsewhere() && over.is_none() {
-            if interrupted() {
+            if (wait.interrupted)() {
                 over = Some(HoldEnd::Event);
             } else if ahead == 0 && shared.load.idles(shared.load.true_counts()) {
                 over = Some(HoldEnd::Idle);

@@ -13,9 +13,10 @@ use acpi_tables::{Aml, aml, facs::FACS, fadt, gas, madt, rsdp::Rsdp, sdt::Sdt, x
 use vm_memory::{Bytes as _, GuestAddress};
 
 use super::BootError;
+use super::reset_vector::RESET_VECTOR;
 use crate::devices::{i8042, pm, serial};
 use crate::memory::GuestMemory;
-use crate::memory::ram::{ACPI_START, HIGH_RAM_START};
+use crate::memory::ram::ACPI_START;
 
 const OEM_ID: [u8; 6] = *b"KVM-PV";
 const OEM_TABLE_ID: [u8; 8] = *b"VMM-REF ";
@@ -114,7 +115,7 @@ impl Tables {
 
     /// Puts them into guest memory.
     pub fn write(&self, memory: &GuestMemory) -> Result<(), BootError> {
-        if self.end > HIGH_RAM_START {
+        if self.end > RESET_VECTOR {
             return Err(BootError::AcpiSize(self.end - ACPI_START));
         }
         for (gpa, table) in &self.parts {

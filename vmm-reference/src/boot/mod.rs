@@ -20,6 +20,7 @@
 //! | 0x8e000 | command line of a multiboot kernel, which may lie below itself |
 //! | 0x9e000 | multiboot information, and the lists that it points to |
 //! | 0xe0000 | ACPI tables |
+//! | 0xffff0 | the reset vector |
 
 pub mod acpi;
 mod boot_image;
@@ -28,6 +29,7 @@ mod first_vcpu;
 pub mod format;
 mod linux;
 pub mod multiboot;
+pub mod reset_vector;
 
 use std::fs::File;
 use std::io;
@@ -310,6 +312,7 @@ pub fn load(
         return Err(BootError::CmdlineNul);
     }
     tables.write(memory)?;
+    reset_vector::write(memory)?;
     for (gpa, entry) in (GDT..).step_by(8).zip(GDT_ENTRIES) {
         crate::memory::write_word(memory, gpa, entry)?;
     }

@@ -11,6 +11,7 @@ use super::auto::{self, Auto};
 use super::jail::JailArgs;
 use crate::boot::BootSource;
 use crate::halt_mode::HaltMode;
+use crate::policy::YieldPolicy;
 use crate::run::config::{MemorySize, RunConfig, Source};
 use crate::run::{self, RunEnd};
 use crate::signals::ending;
@@ -61,6 +62,10 @@ pub(super) struct RunArgs {
     /// them. With --halt kernel they are passed on to KVM
     #[arg(long, default_value = "auto", value_parser = auto::parser::<Transport>())]
     transport: Auto<Transport>,
+    /// What stands in for KVM's directed yield after a kick that comes to this
+    /// process; by default nothing with --halt userspace, else hold
+    #[arg(long = "yield", value_enum, value_name = "POLICY")]
+    yielding: Option<YieldPolicy>,
     /// With --halt userspace: the guest's local APICs have no x2APIC mode
     #[arg(long)]
     no_x2apic: bool,
@@ -114,6 +119,7 @@ impl super::Subcommand for RunArgs {
             memory: self.memory,
             halt: self.halt,
             transport: self.transport.chosen(),
+            yielding: self.yielding,
             x2apic: !self.no_x2apic,
             test_device: self.test_device,
             pv: self.pv,

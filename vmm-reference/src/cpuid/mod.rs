@@ -5,14 +5,14 @@ mod topology;
 
 use cpuid_features::kvm::{read, verify, write};
 use cpuid_features::{
-    Bit, HaltService, KickService, KvmFeatures, NegotiateError, Negotiated, Selection, VmmSupport,
-    negotiate,
+    Bit, Exclusion, HaltService, KickService, KvmFeatures, NegotiateError, Negotiated, Selection,
+    VmmSupport, negotiate,
 };
 use kvm_bindings::CpuId;
 use kvm_ioctls::Kvm;
 
 use crate::halt_mode::HaltMode;
-use crate::transport::HaltKick;
+use crate::transport::{HaltKick, Transport};
 
 pub use apic::{ApicFeatures, physical_address_bits};
 
@@ -61,9 +61,20 @@ pub fn support(halt_kick: HaltKick, vcpus: u32) -> VmmSupport {
         migration_control: false,
         vcpus: Some(vcpus),
         implements,
-        excludes: &[],
+        excludes: match halt_kick.transport {
+            Transport::Xen => &[BLIND_BY_XEN],
+            Transport::Port | Transport::Kvm | Transport::Hosted => &[],
+        },
     }
 }
+
+/// Steal time, and with it what needs it. In all other cases KVM serves it, for
+/// vCPUs that halt in this process too: whatever is not in KVM_RUN is preempted.
+const BLIND_BY_XEN: Exclusion = Exclusion {
+    features: KvmFeatures::STEAL_TIME,
+    why: "with the Xen intercept KVM keeps Xen's records of a vCPU's states in its place",
+    source: "record_steal_time and kvm_arch_vcpu_put in arch/x86/kvm/x86.c",
+};
 
 /// KVM's CPUID for this host, and the paravirtual features in it.
 pub fn supported(kvm: &Kvm) -> Result<(CpuId, KvmFeatures), CpuidError> {
@@ -145,5 +156,26 @@ pub fn check_kept(offered: &Negotiated, kept: &CpuId) -> Result<(), CpuidError> 
         Ok(())
     } else {
         Err(CpuidError::NotKept(verified))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_steal_time_where_kvm_keeps_xen_s_records_of_states() {
+        let host = KvmFeatures::STEAL_TIME | KvmFeatures::PV_TLB_FLUSH;
+        for halt in [HaltMode::Userspace, HaltMode::Kernel] {
+            let offered = |transport| {
+                let support = support(HaltKick { halt, transport }, 2);
+                offer(host, &support, &Selection::default()).unwrap()
+            };
+            let by_xen = offered(Transport::Xen);
+            assert!(!by_xen.features.intersects(host));
+            let why = by_xen.reason(KvmFeatures::STEAL_TIME).unwrap().to_string();
+            assert!(why.contains("the Xen intercept"), "{why}");
+            assert!(offered(Transport::Kvm).features.contains(host));
+        }
     }
 }

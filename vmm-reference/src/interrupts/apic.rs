@@ -102,6 +102,24 @@ impl VcpuApic {
         }
     }
 
+    /// When the vCPU, which is about to run, next has to take an interrupt, by the
+    /// monotonic clock in nanoseconds; 0 if one waits. IF is not asked: a guest that
+    /// has it off for a moment would take the interrupt then.
+    pub fn due(&mut self, vcpu: &mut dyn Interruptible) -> Option<u64> {
+        self.look(vcpu);
+        self.lapic.due(now())
+    }
+
+    /// What the guest did since the last look: ended an interrupt, or wrote CR8,
+    /// which has but a part of the TPR.
+    fn look(&mut self, vcpu: &mut dyn Interruptible) {
+        self.settle();
+        let cr8 = vcpu.cr8();
+        if !self.lapic.waits_for_sipi() && cr8 != self.lapic.cr8() {
+            self.lapic.set_cr8(cr8);
+        }
+    }
+
     /// It waits for a SIPI: nothing else starts its vCPU.
     pub fn waits_for_sipi(&self) -> bool {
         self.lapic.waits_for_sipi()
@@ -113,12 +131,7 @@ impl VcpuApic {
     /// # Errors
     /// KVM refused something.
     pub fn before_run(&mut self, vcpu: &mut dyn Interruptible) -> Result<Readiness, BackendError> {
-        self.settle();
-        // The guest may have written CR8, which has but a part of the TPR.
-        let cr8 = vcpu.cr8();
-        if cr8 != self.lapic.cr8() {
-            self.lapic.set_cr8(cr8);
-        }
+        self.look(vcpu);
         let work = self.lapic.scan(now());
         if work.init && !self.lapic.waits_for_sipi() && work.sipi.is_none() {
             return Ok(Readiness::Reset);
@@ -162,11 +175,7 @@ impl VcpuApic {
         &mut self,
         vcpu: &mut dyn Interruptible,
     ) -> Result<WhileHalted, BackendError> {
-        self.settle();
-        let cr8 = vcpu.cr8();
-        if !self.lapic.waits_for_sipi() && cr8 != self.lapic.cr8() {
-            self.lapic.set_cr8(cr8);
-        }
+        self.look(vcpu);
         let now = now();
         let work = self.lapic.scan(now);
         if work.init && !self.lapic.waits_for_sipi() && work.sipi.is_none() {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 0 ........ 0x9fc00   RAM
-//! 0x9fc00 .. 0x100000  legacy BIOS area: reserved; ACPI tables at 0xe0000
+//! 0x9fc00 .. 0x100000  legacy BIOS area: reserved; ACPI tables at 0xe0000, the
+//!                      reset vector at its end
 //! 0x100000 . 3 GiB     RAM
 //! 3 GiB .... 4 GiB     hole: I/O APIC, local APICs, KVM's TSS
 //! 4 GiB ....           RAM beyond 3 GiB

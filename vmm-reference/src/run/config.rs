@@ -94,6 +94,9 @@ pub struct RunConfig {
     /// How its hypercalls reach this process; None: as [`RunConfig::halt_kick`]
     /// says.
     pub transport: Option<Transport>,
+    /// What its scheduler does beyond waking whom is kicked; None: as
+    /// [`RunConfig::policy`] says.
+    pub yielding: Option<YieldPolicy>,
     /// The guest may use x2APIC mode; of effect where vCPUs halt in this process.
     pub x2apic: bool,
     /// Paravirtual features by name, on and off.
@@ -165,15 +168,16 @@ impl RunConfig {
         })
     }
 
-    /// What its scheduler does beyond waking whom is kicked: nothing yet where the
-    /// guest's interrupts come from this process. A hold does not know of the local
-    /// APIC's timer, and would have the guest's ticks wait.
+    /// What its scheduler does beyond waking whom is kicked: unless it was chosen,
+    /// nothing where the guest's interrupts come from this process. Holds know of
+    /// them, and have not been found to gain there.
     pub fn policy(&self) -> Policy {
+        let usual = match self.halt {
+            HaltMode::Kernel => Policy::default().yielding,
+            HaltMode::Userspace => YieldPolicy::Nothing,
+        };
         Policy {
-            yielding: match self.halt {
-                HaltMode::Kernel => Policy::default().yielding,
-                HaltMode::Userspace => YieldPolicy::Nothing,
-            },
+            yielding: self.yielding.unwrap_or(usual),
             ..Policy::default()
         }
     }
@@ -247,6 +251,7 @@ mod tests {
             memory: MemorySize(1 << 30),
             halt,
             transport,
+            yielding: None,
             x2apic: true,
             test_device: false,
             pv: Selection::default(),

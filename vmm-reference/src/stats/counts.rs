@@ -118,6 +118,7 @@ impl VmmStats {
             ("kicks", scheduled.kicks()),
             ("kicks_woke", scheduled.kicks_woke),
             ("holds", scheduled.holds),
+            ("held_us", scheduled.held_ns / 1_000),
         ];
         let with_before = |(name, value): (&'static str, u64)| {
             let before = self.before.get(name).copied().unwrap_or(0);

@@ -293,3 +293,47 @@ fn both_pages_are_answered_and_no_other() {
     assert_eq!(ap.msr_read(0x6e0), None);
     assert!(!ap.msr_write(0x6e0, 1));
 }
+
+#[test]
+fn an_interrupt_is_due_before_it_is_delivered_and_not_after() {
+    let Machine {
+        apics: [apic, _], ..
+    } = &mut machine();
+    let mut vcpu = ready();
+    vcpu.interrupts_enabled = false;
+    vcpu.accepts = false;
+    assert_eq!(apic.due(&mut vcpu), None);
+    apic.msr_write(0x83f, 0x31);
+    assert_eq!(apic.due(&mut vcpu), Some(0), "whatever IF is");
+    assert_eq!(apic.due(&mut vcpu), Some(0), "a look takes nothing");
+    (vcpu.interrupts_enabled, vcpu.accepts) = (true, true);
+    apic.before_run(&mut vcpu).unwrap();
+    assert_eq!(vcpu.done, [Done::Interrupt(0x31)]);
+    apic.msr_write(0x83f, 0x32);
+    assert_eq!(apic.due(&mut vcpu), None, "below what is in service");
+    vcpu.cr8 = 0xf;
+    apic.msr_write(0x83f, 0xf1);
+    assert_eq!(apic.due(&mut vcpu), None, "masked by CR8");
+    vcpu.cr8 = 0;
+    assert_eq!(apic.due(&mut vcpu), Some(0), "and no longer");
+}
+
+#[test]
+fn a_timer_is_due_when_it_expires() {
+    let Machine {
+        apics: [apic, _], ..
+    } = &mut machine();
+    let mut vcpu = ready();
+    apic.msr_write(0x832, 0xec);
+    apic.msr_write(0x838, u64::from(u32::MAX));
+    let before = now();
+    let due = apic.due(&mut vcpu).unwrap();
+    assert!(due > before, "{due} after {before}");
+    // An hour and more, in steps of two nanoseconds at least.
+    assert!(
+        due - before >= u64::from(u32::MAX) / 2,
+        "{due} after {before}"
+    );
+    apic.msr_write(0x838, 0);
+    assert_eq!(apic.due(&mut vcpu), None);
+}

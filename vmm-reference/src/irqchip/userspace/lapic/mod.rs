@@ -200,6 +200,18 @@ impl Lapic {
         state.timer.deadline()
     }
 
+    /// When a [`Lapic::scan`] will next have something to say: 0 if it has now,
+    /// else as [`Lapic::deadline`]. It takes nothing from the scan.
+    pub fn due(&mut self, now: u64) -> Option<u64> {
+        self.sync(now);
+        let state = &self.state;
+        let work = state.init || state.nmi || state.sipi.is_some();
+        if work || self.deliverable().is_some() {
+            return Some(0);
+        }
+        self.deadline()
+    }
+
     /// The task priority's class, which is what CR8 is.
     pub fn cr8(&self) -> u8 {
         self.state.tpr >> 4
