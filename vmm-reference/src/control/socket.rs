@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
@@ -29,7 +30,10 @@ pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
     /// The file itself. While this is open no other gets its inode's number.
-    file: OwnedFd,
+    _file: OwnedFd,
+    /// That number, and its file system's.
+    inode: (u64, u64),
+    directory: Option<File>,
 }
 
 impl Socket {
@@ -43,7 +47,8 @@ impl Socket {
             path: path.to_owned(),
             source,
         };
-        let _turn = Turn::take(path);
+        let directory = directory(path);
+        let turn = Turn::take(directory.as_ref());
         let listener = match listen(path) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse && is_abandoned(path) => {
                 fs::remove_file(path).map_err(error)?;
@@ -53,10 +58,14 @@ impl Socket {
         }
         .map_err(error)?;
         let file = open_path(path).map_err(|e| error(e.into()))?;
+        let about = rustix::fs::fstat(&file).map_err(|e| error(e.into()))?;
+        drop(turn);
         Ok(Self {
             listener,
             path: path.to_owned(),
-            file,
+            _file: file,
+            inode: (about.st_dev, about.st_ino),
+            directory,
         })
     }
 
@@ -67,17 +76,14 @@ impl Socket {
 
     /// The file at the path is this socket's.
     fn is_here(&self) -> bool {
-        let (Ok(mine), Ok(there)) = (rustix::fs::fstat(&self.file), self.path.symlink_metadata())
-        else {
-            return false;
-        };
-        (mine.st_dev, mine.st_ino) == (there.dev(), there.ino())
+        let there = self.path.symlink_metadata();
+        there.is_ok_and(|there| self.inode == (there.dev(), there.ino()))
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _turn = Turn::take(&self.path);
+        let _turn = Turn::take(self.directory.as_ref());
         if self.is_here() {
             // It may be removed by somebody else just now.
             let _ = fs::remove_file(&self.path);
@@ -117,26 +123,39 @@ fn refuses(path: &Path) -> Result<bool, Errno> {
     Ok(connected == Err(Errno::CONNREFUSED))
 }
 
+/// The directory of a socket, if it can be read.
+fn directory(path: &Path) -> Option<File> {
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    File::open(parent.unwrap_or(Path::new("."))).ok()
+}
+
 /// The turn of this process to look at a directory's sockets and to change them:
 /// of two that find the same one abandoned, the second must not remove what the
 /// first has made.
-struct Turn(#[expect(dead_code, reason = "it is the lock")] Option<File>);
+struct Turn<'a>(Option<&'a File>);
 
-impl Turn {
+impl<'a> Turn<'a> {
     /// Where the directory can't be read or somebody keeps it locked there are no
     /// turns: then it is as it would be without this.
-    fn take(path: &Path) -> Self {
-        let parent = path.parent().filter(|parent| *parent != Path::new(""));
-        let directory = File::open(parent.unwrap_or(Path::new("."))).ok();
+    fn take(directory: Option<&'a File>) -> Self {
         Self(directory.filter(|directory| {
             // A VM's turn is a few system calls long.
             (0..100).any(|_| {
                 let taken = flock(directory, FlockOperation::NonBlockingLockExclusive).is_ok();
                 if !taken {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    std::thread::sleep(Duration::from_millis(1));
                 }
                 taken
             })
         }))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(directory) = self.0 {
+            // It is this process's: this can't fail.
+            let _ = flock(directory, FlockOperation::Unlock);
+        }
     }
 }

@@ -5,7 +5,8 @@
 pub enum ThreadKind {
     /// It runs a vCPU.
     Vcpu,
-    /// It writes what the guest of `run` prints.
+    /// It writes what the guest of `run` prints, or its statistics, or reads its
+    /// input.
     Console,
     /// The main thread of `run`: console input, control socket, signals.
     EventLoop,
@@ -33,7 +34,7 @@ impl ThreadKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Vcpu => "a vCPU",
-            Self::Console => "the console's output",
+            Self::Console => "the console",
             Self::EventLoop => "the event loop",
             Self::Builder => "a command that builds VMs",
             Self::Tracer => "a command that builds and traces VMs",

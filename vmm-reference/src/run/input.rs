@@ -10,6 +10,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::jail::{self, ThreadKind};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -40,7 +41,12 @@ impl Input {
         std::thread::Builder::new()
             .name("input".to_string())
             .stack_size(STACK)
-            .spawn(move || serve(&asked, &send, &theirs))?;
+            .spawn(move || {
+                // Where that is refused there is no input, and no vCPU has run.
+                if jail::enter(ThreadKind::Console).is_ok() {
+                    serve(&asked, &send, &theirs);
+                }
+            })?;
         Ok(Self {
             requests,
             pieces,

@@ -175,7 +175,9 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
         Some((trace, switches))
     });
     let operator = Operator::new(vm.handle(), parts, vm.started());
+    // In the jail there are no new threads.
     let lines = Output::default();
+    let writing = writing.and_then(|()| lines.write_to(Descriptor(io::stderr())));
     let stats = StatsOnSignal::new(stats_request, config.stats, operator.clone(), lines.clone());
     let waited = writing
         .map_err(RunError::io("start the console"))

@@ -1,7 +1,6 @@
 //! A running guest as its operator sees it: by the control socket, by SIGUSR1,
 //! by `--stats`.
 
-use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -13,7 +12,6 @@ use serde_json::{Value, json};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::control::{Request, Target};
-use crate::descriptor::Descriptor;
 use crate::devices::output::Output;
 use crate::stats::{KvmStats, StatsError};
 use crate::vm::{VmHandle, VmParts};
@@ -145,14 +143,13 @@ pub(super) struct StatsOnSignal {
     all: bool,
     operator: Operator,
     /// Standard error, on a thread of its own: nobody has to read it, and the loop
-    /// must not wait. Started by the first signal.
+    /// must not wait.
     lines: Output,
-    started: bool,
     lost: u64,
 }
 
 impl StatsOnSignal {
-    /// Prints to `lines`, which has no writer yet.
+    /// Prints to `lines`.
     pub(super) fn new(
         request: &'static EventFd,
         all: bool,
@@ -164,17 +161,11 @@ impl StatsOnSignal {
             all,
             operator,
             lines,
-            started: false,
             lost: 0,
         }
     }
 
     fn print(&mut self) {
-        if !self.started {
-            // Without a thread the lines are lost, and the next one says so.
-            let writing = self.lines.write_to(Descriptor(io::stderr()));
-            self.started = writing.is_ok();
-        }
         let mut line = String::new();
         // A count that can't be read is missing in the line too.
         if let (true, Ok(text)) = (self.all, self.operator.stats_text()) {
@@ -186,7 +177,7 @@ impl StatsOnSignal {
             line.push_str(&format!(", {} lines before this one lost", self.lost));
         }
         line.push('\n');
-        if self.started && self.lines.offer(line.as_bytes()) {
+        if self.lines.offer(line.as_bytes()) {
             self.lost = 0;
         } else {
             self.lost += 1;

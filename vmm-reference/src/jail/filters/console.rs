@@ -1,7 +1,7 @@
-//! What the thread needs that writes the console's output: `write`, which every
-//! thread has.
+//! What the threads need that write and read: `write`, which every thread has, and
+//! `read`.
 
-use crate::jail::call::Call;
+use crate::jail::call::{Call, call};
 
 /// The rows.
-pub const CALLS: &[Call] = &[];
+pub const CALLS: &[Call] = &[call(libc::SYS_read, "standard input")];

@@ -11,7 +11,11 @@ pub const CALLS: &[Call] = &[
         libc::SYS_epoll_ctl,
         "what it waits for: connections come and go",
     ),
-    call(libc::SYS_read, "console input; events"),
+    call(libc::SYS_read, "events"),
+    call(
+        libc::SYS_timerfd_settime,
+        "clients of the control socket for whom there was no room are looked for later",
+    ),
     call(
         libc::SYS_pread64,
         "KVM's statistics: SIGUSR1, `--stats`, the control socket's `stats`",
@@ -28,6 +32,13 @@ pub const CALLS: &[Call] = &[
         libc::SYS_unlink,
         "the control socket's file is removed at the end",
     ),
+    call(
+        libc::SYS_flock,
+        "the same, in turns with others that look at the directory's sockets",
+    ),
+    call(libc::SYS_statx, "the same, if it is still this VM's"),
+    call(libc::SYS_lstat, "the same, on some systems"),
+    call(libc::SYS_newfstatat, "the same, on some systems"),
     call_if(
         libc::SYS_ioctl,
         When::Requests(&[request::KVM_SIGNAL_MSI]),

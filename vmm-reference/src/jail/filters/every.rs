@@ -98,6 +98,21 @@ pub const CALLS: &[Call] = &[
         When::OnStdin(request::TCSETS2),
         "the terminal is as before, after the report of a hit too",
     ),
+    call(
+        libc::SYS_timer_settime,
+        "the handler of a request to end: from then on the main thread is interrupted; the \
+         timer of a local APIC",
+    ),
+    call_if(
+        libc::SYS_fcntl,
+        command(libc::F_GETFL, "F_GETFL"),
+        "an end by force: its line does not wait for a standard error that nobody reads",
+    ),
+    call_if(
+        libc::SYS_fcntl,
+        command(libc::F_SETFL, "F_SETFL"),
+        "the same",
+    ),
     call(libc::SYS_exit, "the end of a thread"),
     call(libc::SYS_exit_group, "the end of the process"),
 ];

@@ -76,7 +76,9 @@ impl Part {
             Self::Every => "By Rust's and C's libraries, and for the report of a hit.",
             Self::NoFiles => "None is opened. Who tries it all the same can do without.",
             Self::Vcpu => "Runs the guest, serves its exits, sleeps while it is halted.",
-            Self::Console => "`run`: named `console`. Nothing but what every thread has.",
+            Self::Console => {
+                "`run`: named `console`, one for standard output and one for standard error, and `input`, which reads standard input."
+            }
             Self::EventLoop => {
                 "Console input, control socket, SIGUSR1; then it stops the vCPUs and writes what \
                  was asked for."

@@ -76,6 +76,5 @@ pub const CALLS: &[Call] = &[
         libc::SYS_timer_create,
         "`--halt userspace`: its local APIC's timer, at its first use",
     ),
-    call(libc::SYS_timer_settime, "the same, armed"),
     call(libc::SYS_timer_delete, "the same, at its end"),
 ];
