@@ -168,10 +168,6 @@ fn nested_and_independent_locks_exclude_and_go_on() {
             let of = |vcpu| read_word(&memory, result_page(vcpu) + result::ACQUISITIONS).unwrap();
             let first = read_word(&memory, image::LOCK_PAGE + lock::COUNTER).unwrap();
             assert!(taken > 0, "{what}");
-            // The unfair one may well starve some of them.
-            if lock_mode != mode::TEST_AND_SET {
-                assert!((0..4).all(|vcpu| of(vcpu) > 0), "{what}");
-            }
             assert_eq!(first, of(0) + of(2), "{what}");
             let booked: u64 = (0..result::HISTOGRAM_BUCKETS as u64)
                 .map(|bucket| sum(&memory, 4, result::HISTOGRAM + 8 * bucket))
