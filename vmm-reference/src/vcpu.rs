@@ -296,6 +296,10 @@ impl<B: VcpuBackend> Vcpu<B> {
                 }
                 State::Finished(ended) => {
                     self.recorder.record(What::Ended);
+                    // Others may drop it, on a thread that may not.
+                    if let Some(apic) = &mut processor.apic {
+                        apic.end();
+                    }
                     return ended;
                 }
             }

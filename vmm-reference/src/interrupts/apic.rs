@@ -120,6 +120,12 @@ impl VcpuApic {
         }
     }
 
+    /// Its vCPU runs no more: gives the kernel's timer back, on the thread that it
+    /// interrupts. The registers stay, for whoever looks at them afterwards.
+    pub fn end(&mut self) {
+        self.timer = RunTimer::default();
+    }
+
     /// It waits for a SIPI: nothing else starts its vCPU.
     pub fn waits_for_sipi(&self) -> bool {
         self.lapic.waits_for_sipi()
