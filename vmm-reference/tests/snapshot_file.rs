@@ -25,7 +25,7 @@ use vmm_reference::memory::{self, GuestMemory};
 use vmm_reference::payload::image::CodeImage;
 use vmm_reference::policy::Policy;
 use vmm_reference::snapshot::{
-    self, SavedCounts, SavedKvm, SavedMachine, SavedVm, Snapshot, SnapshotError,
+    self, SavedCounts, SavedKvm, SavedMachine, SavedPlatform, SavedVm, Snapshot, SnapshotError,
 };
 use vmm_reference::transport::{HaltKick, Transport};
 use vmm_reference::vm::{Restore, Vm, VmSpec};
@@ -38,7 +38,7 @@ const PAGE: usize = 4096;
 fn saved() -> SavedVm {
     SavedVm {
         machine: SavedMachine {
-            pc: false,
+            platform: SavedPlatform::Bare,
             halt_kick: HaltKick {
                 halt: HaltMode::Userspace,
                 transport: Transport::Port,

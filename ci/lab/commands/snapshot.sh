@@ -5,7 +5,7 @@
 #
 #   ci/lab/run snapshot --cpus 4 [--halt userspace] [--rounds 3]
 #   ci/lab/run --kernel 6.12 --get /tmp/vm.gz:FILE snapshot --only save
-#   ci/lab/run --kernel 6.1 --file FILE:/tmp/vm.gz snapshot --only restore
+#   ci/lab/run --kernel 6.1 --file FILE:/vm.gz snapshot --only restore
 #
 #   --rounds N                   snapshots; default 3
 #   --seconds N                  how long the guest takes the lock, by its own

@@ -87,6 +87,9 @@ pub enum BackendError {
         /// What it is.
         value: u64,
     },
+    /// KVM_GET_NESTED_STATE is not part of what is saved.
+    #[error("the guest has turned virtualization on, and guests of its own can't be saved")]
+    Nested,
     /// Its vCPUs are threads whose state is their stack.
     #[error("the hosted backend's vCPUs can't be saved")]
     NotSaved,

@@ -375,6 +375,9 @@ impl VcpuBackend for KvmVcpu {
 
     fn restore(&mut self, saved: &SavedVcpu) -> Result<(), BackendError> {
         saved.put_into(&self.fd)?;
+        if saved.has_nmi() {
+            self.injection.before_nmi(&self.fd)?;
+        }
         // KVM takes CR8 from here at each run, and says here what the last exit
         // left: whether interrupts are on, for one.
         self.fd.get_kvm_run().cr8 = saved.cr8();

@@ -53,16 +53,24 @@ pub struct SavedVcpu {
 impl SavedVcpu {
     /// The state of `vcpu`, which does not run, with these MSRs.
     pub(super) fn of(vcpu: &VcpuFd, msrs: &[u32]) -> Result<Self, BackendError> {
+        /// EFER.SVME and CR4.VMXE.
+        const SVME: u64 = 1 << 12;
+        const VMXE: u64 = 1 << 13;
+        // First: KVM does what INIT and SIPI ask for when it is asked for this.
+        let mp_state = vcpu.get_mp_state().map_err(ioctl("KVM_GET_MP_STATE"))?;
+        let sregs = vcpu.get_sregs().map_err(ioctl("KVM_GET_SREGS"))?;
+        if sregs.efer & SVME != 0 || sregs.cr4 & VMXE != 0 {
+            return Err(BackendError::Nested);
+        }
         Ok(Self {
-            // First: KVM does what INIT and SIPI ask for when it is asked for this.
-            mp_state: vcpu.get_mp_state().map_err(ioctl("KVM_GET_MP_STATE"))?,
+            mp_state,
             cpuid: (vcpu.get_cpuid2(KVM_MAX_CPUID_ENTRIES))
                 .map_err(ioctl("KVM_GET_CPUID2"))?
                 .as_slice()
                 .to_vec(),
             tsc_khz: vcpu.get_tsc_khz().ok().filter(|&khz| khz != 0),
             regs: vcpu.get_regs().map_err(ioctl("KVM_GET_REGS"))?,
-            sregs: vcpu.get_sregs().map_err(ioctl("KVM_GET_SREGS"))?,
+            sregs,
             // 4 KiB are enough: what has more room (AMX) a guest gets only if its
             // VMM has asked for it by arch_prctl.
             xsave: Box::new(vcpu.get_xsave().map_err(ioctl("KVM_GET_XSAVE"))?),
@@ -131,6 +139,11 @@ impl SavedVcpu {
     /// Its general registers.
     pub fn regs(&self) -> &kvm_regs {
         &self.regs
+    }
+
+    /// An NMI waits for it.
+    pub(super) fn has_nmi(&self) -> bool {
+        self.events.nmi.pending != 0
     }
 
     pub(super) fn cr8(&self) -> u64 {

@@ -11,7 +11,7 @@ use crate::devices::output::Output;
 use crate::host::KvmHost;
 use crate::jail::{self, ThreadKind};
 use crate::policy::Policy;
-use crate::snapshot::{Snapshot, SnapshotError};
+use crate::snapshot::{SavedPlatform, Snapshot, SnapshotError};
 use crate::trace::VmTrace;
 use crate::vm::{Restore, Vm, VmHandle};
 
@@ -25,13 +25,13 @@ pub(super) fn open(
 ) -> Result<(Vm, Snapshot), RunError> {
     let snapshot = Snapshot::open(path)?;
     let machine = &snapshot.vm().machine;
-    let policy = match machine.pc {
-        true => RunConfig {
+    let policy = match machine.platform {
+        SavedPlatform::Pc => RunConfig {
             halt: machine.halt_kick.halt,
             ..config.clone()
         }
         .policy(),
-        false => Policy::default(),
+        SavedPlatform::Bare | SavedPlatform::BareApics => Policy::default(),
     };
     let how = Restore {
         policy,

@@ -36,8 +36,8 @@ pub struct SavedVm {
 /// What a VM is, as far as its guest's state and what it is shown do not say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedMachine {
-    /// A PC; else nothing but vCPUs and the exit port.
-    pub pc: bool,
+    /// The hardware around its vCPUs.
+    pub platform: SavedPlatform,
     /// How its vCPUs halt and are kicked.
     pub halt_kick: HaltKick,
     /// The guest may use x2APIC mode, where that is this process's.
@@ -46,6 +46,17 @@ pub struct SavedMachine {
     pub enforce_features: bool,
     /// KVM_HC_MAP_GPA_RANGE is served by this process.
     pub map_gpa_range: bool,
+}
+
+/// The hardware around the vCPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SavedPlatform {
+    /// Nothing but the exit port.
+    Bare,
+    /// The same with local APICs.
+    BareApics,
+    /// A PC.
+    Pc,
 }
 
 /// KVM's state of a VM, beside its vCPUs'.

@@ -26,7 +26,7 @@ mod file;
 mod memory;
 mod preamble;
 
-pub use contents::{SavedCounts, SavedKvm, SavedMachine, SavedVm};
+pub use contents::{SavedCounts, SavedKvm, SavedMachine, SavedPlatform, SavedVm};
 pub use cpu::{check_cpu, check_features};
 pub use error::SnapshotError;
 pub use file::{Snapshot, Written, write};

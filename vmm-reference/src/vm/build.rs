@@ -384,6 +384,7 @@ fn assemble<B: VcpuBackend + fmt::Debug>(
                 processors,
                 kvm: backends.kvm,
                 controllers,
+                test_device: spec.test_device,
             },
         },
     })

@@ -21,7 +21,8 @@ use crate::irqchip::kernel;
 use crate::memory::GuestMemory;
 use crate::policy::Policy;
 use crate::snapshot::{
-    SavedCounts, SavedKvm, SavedMachine, SavedVm, Snapshot, check_cpu, check_features,
+    SavedCounts, SavedKvm, SavedMachine, SavedPlatform, SavedVm, Snapshot, check_cpu,
+    check_features,
 };
 use crate::trace::VmTrace;
 
@@ -37,7 +38,11 @@ impl VmParts {
             processors,
             kvm,
             controllers,
+            test_device,
         } = &self.state;
+        if *test_device {
+            return Err(VmError::TestDevice);
+        }
         let Some(StateInKvm { fd, msrs, .. }) = kvm else {
             return Err(BackendError::NotSaved.into());
         };
@@ -149,7 +154,7 @@ fn shown(saved: &SavedVm) -> &[kvm_cpuid_entry2] {
 /// What the saved VM is, with exactly the features that its guest was shown.
 fn spec(saved: &SavedVm, host: &KvmHost, how: Restore) -> Result<VmSpec, VmError> {
     let SavedMachine {
-        pc,
+        platform,
         halt_kick,
         x2apic,
         enforce_features,
@@ -163,9 +168,10 @@ fn spec(saved: &SavedVm, host: &KvmHost, how: Restore) -> Result<VmSpec, VmError
         pv: Selection::default(),
         enforce_features,
         map_gpa_range,
-        platform: match pc {
-            true => Platform::Pc(how.output),
-            false => Platform::Bare,
+        platform: match platform {
+            SavedPlatform::Bare => Platform::Bare,
+            SavedPlatform::BareApics => Platform::BareApics,
+            SavedPlatform::Pc => Platform::Pc(how.output),
         },
         x2apic,
         test_device: false,

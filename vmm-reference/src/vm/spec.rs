@@ -7,7 +7,7 @@ use crate::devices::output::Output;
 use crate::halt_mode::HaltMode;
 use crate::host::KvmHost;
 use crate::policy::Policy;
-use crate::snapshot::SavedMachine;
+use crate::snapshot::{SavedMachine, SavedPlatform};
 use crate::trace::VmTrace;
 use crate::transport::HaltKick;
 
@@ -76,7 +76,11 @@ impl VmSpec {
     /// What of it goes into a snapshot.
     pub(super) fn saved(&self) -> SavedMachine {
         SavedMachine {
-            pc: matches!(self.platform, Platform::Pc(_)),
+            platform: match self.platform {
+                Platform::Bare => SavedPlatform::Bare,
+                Platform::BareApics => SavedPlatform::BareApics,
+                Platform::Pc(_) => SavedPlatform::Pc,
+            },
             halt_kick: self.halt_kick,
             x2apic: self.x2apic,
             enforce_features: self.enforce_features,

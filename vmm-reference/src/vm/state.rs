@@ -17,6 +17,8 @@ pub(super) struct StateOfVm {
     /// None without KVM.
     pub(super) kvm: Option<StateInKvm>,
     pub(super) controllers: Option<Arc<Controllers>>,
+    /// It has a test device, whose state is not saved.
+    pub(super) test_device: bool,
 }
 
 /// How KVM's part of it is reached.

@@ -48,6 +48,9 @@ pub enum VmError {
         /// The vCPU's index.
         index: usize,
     },
+    /// A device of test suites, which knows no snapshots.
+    #[error("a VM with a test device can't be saved")]
+    TestDevice,
     /// It could not be paused.
     #[error(transparent)]
     NotPaused(#[from] NotPaused),
