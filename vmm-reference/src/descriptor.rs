@@ -58,7 +58,7 @@ impl<T: AsFd> Write for Descriptor<T> {
         }
     }
 
-    /// Without the standard library's loop, which takes [`given_up`] for a signal
+    /// Without the standard library's loop, which takes `given_up` for a signal
     /// and tries again.
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
