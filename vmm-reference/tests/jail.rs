@@ -50,6 +50,19 @@ fn threads(pid: u32) -> Vec<Thread> {
     threads
 }
 
+/// Its threads once each is in the jail, or when that takes too long: one that was
+/// just made has not run its first instruction yet, and runs nothing else before.
+fn begun_threads(pid: u32) -> Vec<Thread> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let all = threads(pid);
+        if Instant::now() > end || all.iter().all(|thread| thread.seccomp == "2") {
+            return all;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn assert_jailed(threads: &[Thread]) {
     for thread in threads {
         assert_eq!(thread.seccomp, "2", "{thread:?}");
@@ -139,7 +152,7 @@ fn every_thread_of_run_is_in_the_jail_and_serves_its_operator() {
             trace.to_str().unwrap(),
         ];
         let (_dir, mut child, control) = running(&format!("jail-{halt}"), &arguments);
-        let all = threads(child.id());
+        let all = begun_threads(child.id());
         assert_jailed(&all);
         let mut names: Vec<_> = all.iter().map(|thread| thread.name.as_str()).collect();
         // KVM's own, which runs in the kernel only, began as a vCPU's.
