@@ -7,11 +7,14 @@
 
 #![no_main]
 
+mod input;
+
 use cpuid_features::KvmFeatures;
 use hypercall_abi::{
     ClockPairing, Enforcement, HypercallHandler, HypercallNr, HypercallResult, KickCpu, KvmErrno,
     MapGpaRange, MmuOp, Mode, RawHypercall, SchedYield, SendIpi, admit, dispatch, from_rax,
 };
+use input::take;
 use libfuzzer_sys::fuzz_target;
 
 /// Takes every call apart as a VMM would, and answers what it is told.
@@ -82,18 +85,6 @@ impl HypercallHandler for Handler {
         assert!(!format!("{nr:?} {nr}").contains('\n'));
         self.answer()
     }
-}
-
-/// Takes the next field off the input.
-fn take<const N: usize>(input: &mut &[u8]) -> [u8; N] {
-    let mut field = [0; N];
-    for byte in &mut field {
-        if let Some((first, rest)) = input.split_first() {
-            *byte = *first;
-            *input = rest;
-        }
-    }
-    field
 }
 
 fuzz_target!(|input: &[u8]| {
