@@ -74,6 +74,9 @@ static ARMED: AtomicBool = AtomicBool::new(false);
 /// No handler for SIGSYS can be installed.
 pub fn arm() -> Result<(), JailError> {
     report::install()?;
+    // rustix looks for the vDSO at its first use, with a system call or, on kernels
+    // before 6.4, in a file of /proc: neither is left in the jail.
+    let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     // Relaxed: set before the first thread is started that reads it; nothing else
     // is handed over.
     ARMED.store(true, Ordering::Relaxed);

@@ -3,9 +3,6 @@
 use crate::jail::call::{Call, NOT_EXECUTABLE, When, call, call_if, command, option};
 use crate::jail::request;
 
-/// Of the kernel's `include/uapi/linux/prctl.h`.
-const PR_GET_AUXV: libc::c_int = 0x4155_5856;
-
 /// The rows.
 pub const CALLS: &[Call] = &[
     call(
@@ -87,11 +84,6 @@ pub const CALLS: &[Call] = &[
         libc::SYS_prctl,
         option(libc::PR_GET_NAME, "PR_GET_NAME"),
         "the report of a hit has the thread's name",
-    ),
-    call_if(
-        libc::SYS_prctl,
-        option(PR_GET_AUXV, "PR_GET_AUXV"),
-        "rustix looks for the vDSO, at its first use",
     ),
     call_if(
         libc::SYS_ioctl,
