@@ -9,17 +9,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pv_lock_host::ApicId;
 
 use super::case::{CodeKind, Plan};
 use crate::backend::BackendError;
-use crate::payload::script::{Op, VECTOR, VECTORS};
+use crate::memory;
+use crate::payload::image::result_page;
+use crate::payload::script::{Op, VECTOR, VECTORS, result};
 use crate::vm::VmParts;
 
-/// From one round of interrupts to the next: most vCPUs come to run in between.
+/// How often it is looked whether the handlers have run; the shortest time from one
+/// round of interrupts to the next.
 const PERIOD: Duration = Duration::from_micros(200);
+
+/// How long a round waits for the handlers: where the guest's interrupts are off, they
+/// do not run.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// The case's plan for a guest that is interrupted meanwhile. None if it counts
 /// interrupts, or HLTs with interrupts on, itself.
@@ -73,15 +80,41 @@ impl Interrupts {
 fn interrupt(parts: &VmParts, stop: &AtomicBool) -> Result<(), BackendError> {
     // The case's own vector stays its own.
     for vector in (VECTOR + 2..VECTORS.end).cycle() {
+        // Relaxed: see `stop`.
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        for &ApicId(id) in &parts.apic_ids {
-            parts.interrupt(ApicId(id), vector)?;
+        let before: Vec<u64> = parts
+            .apic_ids
+            .iter()
+            .map(|&id| handled(parts, id))
+            .collect();
+        let sent = Instant::now();
+        for &id in &parts.apic_ids {
+            parts.interrupt(id, vector)?;
         }
-        std::thread::sleep(PERIOD);
+        let waits = || {
+            let ids = parts.apic_ids.iter().zip(&before);
+            sent.elapsed() < PATIENCE
+                && ids
+                    .into_iter()
+                    .any(|(&id, &before)| handled(parts, id) == before)
+        };
+        while waits() {
+            std::thread::sleep(PERIOD);
+        }
+        // As long again for the lists: on a slow host an interrupt takes longer than
+        // any fixed period, and the vCPUs would do nothing else.
+        std::thread::sleep(sent.elapsed().max(PERIOD));
     }
     Ok(())
+}
+
+/// Runs of a vCPU's interrupt handler.
+fn handled(parts: &VmParts, id: ApicId) -> u64 {
+    let at = result_page(id.0) + result::INTERRUPTS;
+    // Every vCPU of a case has its page.
+    memory::read_word(&parts.memory, at).unwrap_or_default()
 }
 
 #[cfg(test)]

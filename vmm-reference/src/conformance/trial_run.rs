@@ -296,8 +296,16 @@ fn check(plan: &Plan, memory: &GuestMemory, ends: &[Ended], limit: Duration) -> 
             Ended::Stopped => {
                 let at = read(vcpu, result::AT)?;
                 let op = stuck_at(vcpu, at, ops);
+                let each: Vec<String> = (0..plan.vcpus.len())
+                    .map(|vcpu| {
+                        let read = |offset| read(vcpu, offset).unwrap_or_default();
+                        format!("{}/{}", read(result::HALTS), read(result::INTERRUPTS))
+                    })
+                    .collect();
                 return Err(format!(
-                    "vCPU {vcpu} did not come to its end within {limit:?}{op}"
+                    "vCPU {vcpu} did not come to its end within {limit:?}{op}; \
+                     halts/interrupts so far: {}",
+                    each.join(", ")
                 ));
             }
             other => return Err(format!("vCPU {vcpu}: {other}")),
