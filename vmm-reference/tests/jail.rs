@@ -14,9 +14,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::guests::{self, flat};
-use common::{LIMIT, Said, Scratch, finish, kvm, run, wait};
+use common::{LIMIT, Said, Scratch, finish, kvm, run, terminal, wait};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::tcgetattr;
 use vmm_reference::jail::{self, ThreadKind};
+use vmm_reference::terminal::RawMode;
 
 /// A thread as the kernel has it.
 #[derive(Debug)]
@@ -345,14 +347,18 @@ fn the_threads_of_a_demo_are_in_the_jail() {
 /// What the process of [`inside`] is to do.
 const TASK: &str = "JAIL_TEST_TASK";
 
-/// Starts this test again, as a process of its own in the jail.
+/// Starts this test again, as a process of its own in the jail, to do a task.
 fn in_the_jail(kind: ThreadKind, task: &str) -> Said {
+    finish(&mut jailed(kind, task))
+}
+
+fn jailed(kind: ThreadKind, task: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "inside", "--nocapture"])
         .env(TASK, format!("{} {task}", kind_index(kind)))
         .env("RUST_BACKTRACE", "1");
-    finish(&mut command)
+    command
 }
 
 fn kind_index(kind: ThreadKind) -> usize {
@@ -369,11 +375,12 @@ fn inside() {
     let kind = ThreadKind::ALL[kind.parse::<usize>().unwrap()];
     let task = task.to_string();
     jail::arm().unwrap();
+    let raw = (task == "terminal").then(|| RawMode::enter().unwrap().unwrap());
     let thread = std::thread::Builder::new().name("tested".to_string());
     let thread = thread.spawn(move || {
         jail::enter(kind).unwrap();
         match task.as_str() {
-            "socket" => drop(std::net::UdpSocket::bind("127.0.0.1:0")),
+            "socket" | "terminal" => drop(std::net::UdpSocket::bind("127.0.0.1:0")),
             "exec" => drop(Command::new("/bin/true").exec()),
             "ioctl" => drop(rustix::io::ioctl_fioclex(std::io::stdin())),
             "open" => println!("{:?}", fs::read("/dev/null").map_err(|e| e.kind())),
@@ -383,6 +390,7 @@ fn inside() {
         }
     });
     let joined = thread.unwrap().join();
+    drop(raw);
     println!("\njoined: {}", joined.is_ok());
 }
 
@@ -412,6 +420,17 @@ fn a_hit_ends_the_process_and_names_the_call_and_the_thread() {
     );
     let said = in_the_jail(ThreadKind::EventLoop, "exec");
     assert_eq!(said.status, Some(148), "{said:?}");
+}
+
+#[test]
+fn the_terminal_is_as_before_after_a_hit() {
+    let (_master, slave) = terminal();
+    // What the modes are of: numbers and names, and control characters.
+    let modes = || format!("{:?}", tcgetattr(&slave).unwrap());
+    let before = modes();
+    let said = finish(jailed(ThreadKind::Vcpu, "terminal").stdin(slave.try_clone().unwrap()));
+    assert_eq!(said.status, Some(148), "{said:?}");
+    assert_eq!(modes(), before);
 }
 
 #[test]
