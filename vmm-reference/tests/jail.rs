@@ -29,6 +29,8 @@ struct Thread {
     capabilities: Vec<String>,
 }
 
+/// All but KVM's own: that is the process's since its first KVM_RUN, with whatever
+/// filter the thread had that asked for it, and runs in the kernel only.
 fn threads(pid: u32) -> Vec<Thread> {
     let mut threads = Vec::new();
     for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
@@ -40,8 +42,12 @@ fn threads(pid: u32) -> Vec<Thread> {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.unwrap_or_default().trim().to_string()
         };
+        let name = field("Name:");
+        if name.starts_with("kvm-") {
+            continue;
+        }
         threads.push(Thread {
-            name: field("Name:"),
+            name,
             seccomp: field("Seccomp:"),
             no_new_privs: field("NoNewPrivs:"),
             capabilities: ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"]
@@ -84,6 +90,8 @@ fn running(name: &str, arguments: &[&str]) -> (Scratch, Running, UnixStream) {
         .args(["--cpus", "2", "--control"])
         .arg(&socket)
         .args(arguments)
+        // Open for as long as it runs: at its end the thread that reads it ends.
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -157,13 +165,15 @@ fn every_thread_of_run_is_in_the_jail_and_serves_its_operator() {
         let all = begun_threads(child.id());
         assert_jailed(&all);
         let mut names: Vec<_> = all.iter().map(|thread| thread.name.as_str()).collect();
-        // KVM's own, which runs in the kernel only, began as a vCPU's.
-        names.retain(|name| !name.starts_with("kvm-"));
-        // It ends with standard input, which is empty here.
-        names.retain(|name| *name != "input");
         names.sort_unstable();
-        // One writes what the guest prints, one the lines of statistics.
-        let expected = ["console", "console", "vcpu0", "vcpu1", "vmm-reference"];
+        let expected = [
+            "console",
+            "input",
+            "stats",
+            "vcpu0",
+            "vcpu1",
+            "vmm-reference",
+        ];
         assert_eq!(names, expected);
         for request in ["pause", "stats", "resume", "stats"] {
             ask(&control, request);
@@ -184,6 +194,40 @@ fn every_thread_of_run_is_in_the_jail_and_serves_its_operator() {
         let traced = fs::read_to_string(&trace).unwrap();
         fs::remove_file(&trace).unwrap();
         assert!(traced.contains("vCPU 1"), "no vCPU in the trace");
+    }
+}
+
+#[test]
+fn a_snapshot_is_written_and_gone_on_with_in_the_jail() {
+    if !kvm() {
+        return;
+    }
+    for halt in ["kernel", "userspace"] {
+        let (dir, mut child, control) = running(&format!("jail-save-{halt}"), &["--halt", halt]);
+        let snapshot = dir.path("snapshot");
+        let save = format!(r#"{{"request":"snapshot","path":{snapshot:?}}}"#);
+        // The second one replaces the first.
+        ask_with(&control, &save);
+        ask_with(&control, &save);
+        ask(&control, "stop");
+        assert_eq!(wait(&mut child, LIMIT).and_then(|s| s.code()), Some(0));
+        let socket = dir.path("socket");
+        let restored = vmm(&["run", "--restore"])
+            .arg(&snapshot)
+            .arg("--control")
+            .arg(&socket)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut restored = Running(restored);
+        let control = connect(&socket);
+        ask(&control, "status");
+        assert_jailed(&begun_threads(restored.id()));
+        // Memory of which some is in the file only.
+        ask_with(&control, &save);
+        ask(&control, "stop");
+        assert_eq!(wait(&mut restored, LIMIT).and_then(|s| s.code()), Some(0));
+        assert!(!socket.exists(), "the socket's file is left");
     }
 }
 
@@ -435,7 +479,7 @@ fn the_terminal_is_as_before_after_a_hit() {
 
 #[test]
 fn a_file_that_is_refused_is_an_error_only() {
-    for kind in [ThreadKind::Vcpu, ThreadKind::Console] {
+    for kind in [ThreadKind::Vcpu, ThreadKind::Console, ThreadKind::Reader] {
         let said = in_the_jail(kind, "open");
         assert_eq!(said.status, Some(0), "{said:?}");
         assert!(said.stdout.contains("Err(PermissionDenied)"), "{said:?}");

@@ -5,9 +5,11 @@
 pub enum ThreadKind {
     /// It runs a vCPU.
     Vcpu,
-    /// It writes what the guest of `run` prints, or its statistics, or reads its
-    /// input.
+    /// It writes what the guest of `run` prints, or lines of statistics.
     Console,
+    /// It reads standard input of `run`, or checks the snapshot that its guest goes
+    /// on from.
+    Reader,
     /// The main thread of `run`: console input, control socket, signals.
     EventLoop,
     /// The main thread of a command that builds one VM after another: `demo`,
@@ -21,9 +23,10 @@ pub enum ThreadKind {
 
 impl ThreadKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Vcpu,
         Self::Console,
+        Self::Reader,
         Self::EventLoop,
         Self::Builder,
         Self::Tracer,
@@ -35,6 +38,7 @@ impl ThreadKind {
         match self {
             Self::Vcpu => "a vCPU",
             Self::Console => "the console",
+            Self::Reader => "a reader",
             Self::EventLoop => "the event loop",
             Self::Builder => "a command that builds VMs",
             Self::Tracer => "a command that builds and traces VMs",
@@ -47,10 +51,11 @@ impl ThreadKind {
         match self {
             Self::Vcpu => 0,
             Self::Console => 1,
-            Self::EventLoop => 2,
-            Self::Builder => 3,
-            Self::Tracer => 4,
-            Self::Study => 5,
+            Self::Reader => 2,
+            Self::EventLoop => 3,
+            Self::Builder => 4,
+            Self::Tracer => 5,
+            Self::Study => 6,
         }
     }
 }

@@ -168,7 +168,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
         MemoryCheck::start(snapshot, vm.handle())
     });
     // Not before the guest runs: what it prints meanwhile is kept.
-    let writing = output.write_to(Descriptor(io::stdout()));
+    let writing = output.write_to("console", Descriptor(io::stdout()));
     let com1 = parts.com1.take();
     let watched = vm_trace.as_ref().and_then(|trace| {
         let switches = trace.watch(&parts.threads()).ok()?;
@@ -177,7 +177,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let operator = Operator::new(vm.handle(), parts, vm.started());
     // In the jail there are no new threads.
     let lines = Output::default();
-    let writing = writing.and_then(|()| lines.write_to(Descriptor(io::stderr())));
+    let writing = writing.and_then(|()| lines.write_to("stats", Descriptor(io::stderr())));
     let stats = StatsOnSignal::new(stats_request, config.stats, operator.clone(), lines.clone());
     let waited = writing
         .map_err(RunError::io("start the console"))

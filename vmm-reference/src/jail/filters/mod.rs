@@ -3,7 +3,8 @@
 //!
 //! - [`every`]: what any thread needs, by Rust's and C's libraries;
 //! - [`no_files`]: what fails, where nothing is to be opened;
-//! - [`vcpu`], [`console`], [`event_loop`], [`builder`]: what a kind needs besides;
+//! - [`vcpu`], [`console`], [`reader`], [`event_loop`], [`builder`]: what a kind needs
+//!   besides;
 //! - [`tracer`], [`study`]: what these need besides a [`builder`]'s.
 
 pub mod builder;
@@ -11,6 +12,7 @@ pub mod console;
 pub mod event_loop;
 pub mod every;
 pub mod no_files;
+pub mod reader;
 pub mod study;
 pub mod tracer;
 pub mod vcpu;
@@ -23,12 +25,14 @@ use super::call::Call;
 pub enum Part {
     /// Of all kinds.
     Every,
-    /// Of [`ThreadKind::Vcpu`] and `Console`.
+    /// Of [`ThreadKind::Vcpu`], `Console` and `Reader`.
     NoFiles,
     /// Of [`ThreadKind::Vcpu`].
     Vcpu,
     /// Of [`ThreadKind::Console`].
     Console,
+    /// Of [`ThreadKind::Reader`].
+    Reader,
     /// Of [`ThreadKind::EventLoop`].
     EventLoop,
     /// Of [`ThreadKind::Builder`], `Tracer` and `Study`.
@@ -41,11 +45,12 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Every,
         Self::NoFiles,
         Self::Vcpu,
         Self::Console,
+        Self::Reader,
         Self::EventLoop,
         Self::Builder,
         Self::Tracer,
@@ -56,11 +61,10 @@ impl Part {
     pub fn title(self) -> &'static str {
         match self {
             Self::Every => "Every thread",
-            Self::NoFiles => {
-                "Files, in vCPUs' threads and the one that writes the console's output"
-            }
+            Self::NoFiles => "Files, in vCPUs' threads and those that only write or read",
             Self::Vcpu => "A vCPU's thread",
-            Self::Console => "The thread that writes the console's output",
+            Self::Console => "The threads that write the console's output and lines of statistics",
+            Self::Reader => "The threads that read",
             Self::EventLoop => "The event loop of `run`",
             Self::Builder => {
                 "The main thread of `demo`, `conformance`, `probe`, `bench` and `study`"
@@ -77,7 +81,11 @@ impl Part {
             Self::NoFiles => "None is opened. Who tries it all the same can do without.",
             Self::Vcpu => "Runs the guest, serves its exits, sleeps while it is halted.",
             Self::Console => {
-                "`run`: named `console`, one for standard output and one for standard error, and `input`, which reads standard input."
+                "`run`: named `console` and `stats`. Nothing but what every thread has."
+            }
+            Self::Reader => {
+                "`run`: `input` reads standard input, `snapshot-check` the snapshot that the \
+                 guest goes on from."
             }
             Self::EventLoop => {
                 "Console input, control socket, SIGUSR1; then it stops the vCPUs and writes what \
@@ -100,6 +108,7 @@ pub fn rows(part: Part) -> &'static [Call] {
         Part::NoFiles => no_files::CALLS,
         Part::Vcpu => vcpu::CALLS,
         Part::Console => console::CALLS,
+        Part::Reader => reader::CALLS,
         Part::EventLoop => event_loop::CALLS,
         Part::Builder => builder::CALLS,
         Part::Tracer => tracer::CALLS,
@@ -112,6 +121,7 @@ pub fn of(kind: ThreadKind) -> impl Iterator<Item = &'static Call> {
     let parts: &'static [Part] = match kind {
         ThreadKind::Vcpu => &[Part::Every, Part::NoFiles, Part::Vcpu],
         ThreadKind::Console => &[Part::Every, Part::NoFiles, Part::Console],
+        ThreadKind::Reader => &[Part::Every, Part::NoFiles, Part::Reader],
         ThreadKind::EventLoop => &[Part::Every, Part::EventLoop],
         ThreadKind::Builder => &[Part::Every, Part::Vcpu, Part::Builder],
         ThreadKind::Tracer => &[Part::Every, Part::Vcpu, Part::Builder, Part::Tracer],
