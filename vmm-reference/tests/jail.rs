@@ -419,6 +419,7 @@ fn inside() {
     let kind = ThreadKind::ALL[kind.parse::<usize>().unwrap()];
     let task = task.to_string();
     jail::arm().unwrap();
+    let host = (task == "vm").then(|| kvm_ioctls::Kvm::new().unwrap());
     let raw = (task == "terminal").then(|| RawMode::enter().unwrap().unwrap());
     let thread = std::thread::Builder::new().name("tested".to_string());
     let thread = thread.spawn(move || {
@@ -428,6 +429,8 @@ fn inside() {
             "exec" => drop(Command::new("/bin/true").exec()),
             "ioctl" => drop(rustix::io::ioctl_fioclex(std::io::stdin())),
             "open" => println!("{:?}", fs::read("/dev/null").map_err(|e| e.kind())),
+            "open for writing" => drop(fs::OpenOptions::new().write(true).open("/dev/null")),
+            "vm" => drop(host.unwrap().create_vm()),
             "kill" => drop(kill_process(Pid::INIT, Signal::USR1)),
             "panic" => panic!("on purpose"),
             other => unreachable!("{other}"),
@@ -462,8 +465,36 @@ fn a_hit_ends_the_process_and_names_the_call_and_the_thread() {
         said.stderr.contains("ioctl (16), arguments 0x0, 0x5451,"),
         "{said:?}"
     );
-    let said = in_the_jail(ThreadKind::EventLoop, "exec");
-    assert_eq!(said.status, Some(148), "{said:?}");
+    for (kind, task) in [
+        (ThreadKind::EventLoop, "exec"),
+        (ThreadKind::EventLoop, "open for writing"),
+        (ThreadKind::Operated, "exec"),
+        (ThreadKind::Operated, "open for writing"),
+    ] {
+        let said = in_the_jail(kind, task);
+        // What fails where nothing may be opened ends who may make files.
+        let status = match (kind, task) {
+            (ThreadKind::EventLoop, "open for writing") => 0,
+            _ => 148,
+        };
+        assert_eq!(said.status, Some(status), "{kind:?}, {task}: {said:?}");
+    }
+}
+
+#[test]
+fn only_who_builds_vms_can_make_one() {
+    if !kvm() {
+        return;
+    }
+    for kind in ThreadKind::ALL {
+        let builds = matches!(
+            kind,
+            ThreadKind::Builder | ThreadKind::Tracer | ThreadKind::Study
+        );
+        let said = in_the_jail(kind, "vm");
+        let status = if builds { 0 } else { 148 };
+        assert_eq!(said.status, Some(status), "{kind:?}: {said:?}");
+    }
 }
 
 #[test]
@@ -479,7 +510,13 @@ fn the_terminal_is_as_before_after_a_hit() {
 
 #[test]
 fn a_file_that_is_refused_is_an_error_only() {
-    for kind in [ThreadKind::Vcpu, ThreadKind::Console, ThreadKind::Reader] {
+    for kind in [
+        ThreadKind::Vcpu,
+        ThreadKind::Console,
+        ThreadKind::Reader,
+        ThreadKind::EventLoop,
+        ThreadKind::Operated,
+    ] {
         let said = in_the_jail(kind, "open");
         assert_eq!(said.status, Some(0), "{said:?}");
         assert!(said.stdout.contains("Err(PermissionDenied)"), "{said:?}");

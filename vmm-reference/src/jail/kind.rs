@@ -10,8 +10,10 @@ pub enum ThreadKind {
     /// It reads standard input of `run`, or checks the snapshot that its guest goes
     /// on from.
     Reader,
-    /// The main thread of `run`: console input, control socket, signals.
+    /// The main thread of `run`: console input, signals.
     EventLoop,
+    /// The same with a control socket, by which snapshots can be asked for.
+    Operated,
     /// The main thread of a command that builds one VM after another: `demo`,
     /// `conformance`, `probe`, `bench`.
     Builder,
@@ -23,11 +25,12 @@ pub enum ThreadKind {
 
 impl ThreadKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Vcpu,
         Self::Console,
         Self::Reader,
         Self::EventLoop,
+        Self::Operated,
         Self::Builder,
         Self::Tracer,
         Self::Study,
@@ -40,6 +43,7 @@ impl ThreadKind {
             Self::Console => "the console",
             Self::Reader => "a reader",
             Self::EventLoop => "the event loop",
+            Self::Operated => "the event loop with a control socket",
             Self::Builder => "a command that builds VMs",
             Self::Tracer => "a command that builds and traces VMs",
             Self::Study => "a study",
@@ -53,9 +57,10 @@ impl ThreadKind {
             Self::Console => 1,
             Self::Reader => 2,
             Self::EventLoop => 3,
-            Self::Builder => 4,
-            Self::Tracer => 5,
-            Self::Study => 6,
+            Self::Operated => 4,
+            Self::Builder => 5,
+            Self::Tracer => 6,
+            Self::Study => 7,
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::halt_mode::HaltMode;
 use crate::host::{HostError, KvmHost};
 use crate::jail::{self, JailError, ThreadKind};
 use crate::signals::ending;
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{self, SnapshotError};
 use crate::stats::StatsError;
 use crate::terminal::RawMode;
 use crate::trace::VmTrace;
@@ -272,13 +272,18 @@ fn supervise(
         vm.subscribe(Box::new(console));
     }
     vm.subscribe(Box::new(stats));
+    let kind = match &control {
+        Some(_) => ThreadKind::Operated,
+        None => ThreadKind::EventLoop,
+    };
     if let Some(socket) = control {
+        snapshot::prepare();
         let server = Server::new(socket, operator.clone());
         let server = server.map_err(RunError::io("serve the control socket"))?;
         vm.subscribe(Box::new(server));
     }
     // All that is opened is open.
-    jail::enter(ThreadKind::EventLoop)?;
+    jail::enter(kind)?;
     Ok(vm.wait_first()?)
 }
 

@@ -5,6 +5,7 @@
 //! - [`no_files`]: what fails, where nothing is to be opened;
 //! - [`vcpu`], [`console`], [`reader`], [`event_loop`], [`builder`]: what a kind needs
 //!   besides;
+//! - [`operated`]: what an [`event_loop`] with a control socket needs besides;
 //! - [`tracer`], [`study`]: what these need besides a [`builder`]'s.
 
 pub mod builder;
@@ -12,6 +13,7 @@ pub mod console;
 pub mod event_loop;
 pub mod every;
 pub mod no_files;
+pub mod operated;
 pub mod reader;
 pub mod study;
 pub mod tracer;
@@ -25,7 +27,7 @@ use super::call::Call;
 pub enum Part {
     /// Of all kinds.
     Every,
-    /// Of [`ThreadKind::Vcpu`], `Console` and `Reader`.
+    /// Of [`ThreadKind::Vcpu`], `Console`, `Reader` and `EventLoop`.
     NoFiles,
     /// Of [`ThreadKind::Vcpu`].
     Vcpu,
@@ -33,8 +35,10 @@ pub enum Part {
     Console,
     /// Of [`ThreadKind::Reader`].
     Reader,
-    /// Of [`ThreadKind::EventLoop`].
+    /// Of [`ThreadKind::EventLoop`] and `Operated`.
     EventLoop,
+    /// Of [`ThreadKind::Operated`].
+    Operated,
     /// Of [`ThreadKind::Builder`], `Tracer` and `Study`.
     Builder,
     /// Of [`ThreadKind::Tracer`] and `Study`.
@@ -45,13 +49,14 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Every,
         Self::NoFiles,
         Self::Vcpu,
         Self::Console,
         Self::Reader,
         Self::EventLoop,
+        Self::Operated,
         Self::Builder,
         Self::Tracer,
         Self::Study,
@@ -61,11 +66,14 @@ impl Part {
     pub fn title(self) -> &'static str {
         match self {
             Self::Every => "Every thread",
-            Self::NoFiles => "Files, in vCPUs' threads and those that only write or read",
+            Self::NoFiles => {
+                "Files, in vCPUs' threads and all threads of `run` without a control socket"
+            }
             Self::Vcpu => "A vCPU's thread",
             Self::Console => "The threads that write the console's output and lines of statistics",
             Self::Reader => "The threads that read",
             Self::EventLoop => "The event loop of `run`",
+            Self::Operated => "The event loop of `run --control`",
             Self::Builder => {
                 "The main thread of `demo`, `conformance`, `probe`, `bench` and `study`"
             }
@@ -88,8 +96,11 @@ impl Part {
                  guest goes on from."
             }
             Self::EventLoop => {
-                "Console input, control socket, SIGUSR1; then it stops the vCPUs and writes what \
-                 was asked for."
+                "Console input, SIGUSR1; then it stops the vCPUs and writes what was asked for."
+            }
+            Self::Operated => {
+                "Besides an event loop's: requests of a client, who may ask for a snapshot at a \
+                 path of its choice."
             }
             Self::Builder => {
                 "Builds one VM after another, so that most of a VM's set-up is left to it. Their \
@@ -110,6 +121,7 @@ pub fn rows(part: Part) -> &'static [Call] {
         Part::Console => console::CALLS,
         Part::Reader => reader::CALLS,
         Part::EventLoop => event_loop::CALLS,
+        Part::Operated => operated::CALLS,
         Part::Builder => builder::CALLS,
         Part::Tracer => tracer::CALLS,
         Part::Study => study::CALLS,
@@ -122,7 +134,8 @@ pub fn of(kind: ThreadKind) -> impl Iterator<Item = &'static Call> {
         ThreadKind::Vcpu => &[Part::Every, Part::NoFiles, Part::Vcpu],
         ThreadKind::Console => &[Part::Every, Part::NoFiles, Part::Console],
         ThreadKind::Reader => &[Part::Every, Part::NoFiles, Part::Reader],
-        ThreadKind::EventLoop => &[Part::Every, Part::EventLoop],
+        ThreadKind::EventLoop => &[Part::Every, Part::NoFiles, Part::EventLoop],
+        ThreadKind::Operated => &[Part::Every, Part::EventLoop, Part::Operated],
         ThreadKind::Builder => &[Part::Every, Part::Vcpu, Part::Builder],
         ThreadKind::Tracer => &[Part::Every, Part::Vcpu, Part::Builder, Part::Tracer],
         ThreadKind::Study => &[
