@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::guests::{self, flat};
-use common::{LIMIT, Said, Scratch, finish, kvm, run, terminal, wait};
+use common::{LIMIT, Said, Scratch, finish, kvm, program, run, terminal, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::tcgetattr;
 use vmm_reference::jail::{self, ThreadKind};
@@ -295,7 +295,7 @@ fn without_a_jail_it_says_what_it_gives_up() {
 }
 
 fn vmm(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
+    let mut command = Command::new(program());
     command.args(arguments).stdin(Stdio::null());
     command
 }
@@ -305,6 +305,8 @@ fn vmm(arguments: &[&str]) -> Command {
 fn every_command_does_its_work_in_the_jail() {
     let dir = Scratch::new("jail-walk");
     let trace = dir.path("trace.json");
+    let files = dir.path("");
+    let files = files.to_str().unwrap();
     let (trace, out) = (trace.to_str().unwrap(), dir.path("study"));
     let out = out.to_str().unwrap();
     let mut commands = vec![
@@ -347,6 +349,17 @@ fn every_command_does_its_work_in_the_jail() {
             vec!["conformance"],
             vec!["bench", "handover"],
             vec!["bench", "control", "--count", "10"],
+            vec!["bench", "snapshot", "--rounds", "3"],
+            vec![
+                "bench",
+                "restore",
+                "--memory",
+                "8M",
+                "--turns",
+                "2",
+                "--directory",
+                files,
+            ],
             vec!["bench", "policies", "--cell-ms", "10", "--turns", "1"],
             vec!["study", "--quick", "--budget", "4", "--out", out],
         ]);
@@ -489,7 +502,7 @@ fn only_who_builds_vms_can_make_one() {
     for kind in ThreadKind::ALL {
         let builds = matches!(
             kind,
-            ThreadKind::Builder | ThreadKind::Tracer | ThreadKind::Study
+            ThreadKind::Builder | ThreadKind::Saver | ThreadKind::Tracer | ThreadKind::Study
         );
         let said = in_the_jail(kind, "vm");
         let status = if builds { 0 } else { 148 };

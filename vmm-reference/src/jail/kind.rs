@@ -17,6 +17,8 @@ pub enum ThreadKind {
     /// The main thread of a command that builds one VM after another: `demo`,
     /// `conformance`, `probe`, `bench`.
     Builder,
+    /// As [`ThreadKind::Builder`], and it writes snapshots: `bench restore`.
+    Saver,
     /// As [`ThreadKind::Builder`], with `--trace`.
     Tracer,
     /// The main thread of `study`, which traces too, and writes a report.
@@ -25,13 +27,14 @@ pub enum ThreadKind {
 
 impl ThreadKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Vcpu,
         Self::Console,
         Self::Reader,
         Self::EventLoop,
         Self::Operated,
         Self::Builder,
+        Self::Saver,
         Self::Tracer,
         Self::Study,
     ];
@@ -45,6 +48,7 @@ impl ThreadKind {
             Self::EventLoop => "the event loop",
             Self::Operated => "the event loop with a control socket",
             Self::Builder => "a command that builds VMs",
+            Self::Saver => "a command that builds and saves VMs",
             Self::Tracer => "a command that builds and traces VMs",
             Self::Study => "a study",
         }
@@ -59,8 +63,9 @@ impl ThreadKind {
             Self::EventLoop => 3,
             Self::Operated => 4,
             Self::Builder => 5,
-            Self::Tracer => 6,
-            Self::Study => 7,
+            Self::Saver => 6,
+            Self::Tracer => 7,
+            Self::Study => 8,
         }
     }
 }

@@ -6,7 +6,7 @@
 //! - [`vcpu`], [`console`], [`reader`], [`event_loop`], [`builder`]: what a kind needs
 //!   besides;
 //! - [`operated`]: what an [`event_loop`] with a control socket needs besides;
-//! - [`tracer`], [`study`]: what these need besides a [`builder`]'s.
+//! - [`saver`], [`tracer`], [`study`]: what these need besides a [`builder`]'s.
 
 pub mod builder;
 pub mod console;
@@ -15,6 +15,7 @@ pub mod every;
 pub mod no_files;
 pub mod operated;
 pub mod reader;
+pub mod saver;
 pub mod study;
 pub mod tracer;
 pub mod vcpu;
@@ -39,8 +40,10 @@ pub enum Part {
     EventLoop,
     /// Of [`ThreadKind::Operated`].
     Operated,
-    /// Of [`ThreadKind::Builder`], `Tracer` and `Study`.
+    /// Of [`ThreadKind::Builder`], `Saver`, `Tracer` and `Study`.
     Builder,
+    /// Of [`ThreadKind::Saver`].
+    Saver,
     /// Of [`ThreadKind::Tracer`] and `Study`.
     Tracer,
     /// Of [`ThreadKind::Study`].
@@ -49,7 +52,7 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Every,
         Self::NoFiles,
         Self::Vcpu,
@@ -58,6 +61,7 @@ impl Part {
         Self::EventLoop,
         Self::Operated,
         Self::Builder,
+        Self::Saver,
         Self::Tracer,
         Self::Study,
     ];
@@ -77,6 +81,7 @@ impl Part {
             Self::Builder => {
                 "The main thread of `demo`, `conformance`, `probe`, `bench` and `study`"
             }
+            Self::Saver => "The main thread of `bench restore`",
             Self::Tracer => "The main thread of `demo --trace`, of `bench trace` and of `study`",
             Self::Study => "The main thread of `study`",
         }
@@ -106,7 +111,7 @@ impl Part {
                 "Builds one VM after another, so that most of a VM's set-up is left to it. Their \
                  helper threads (progress bar, `bench`) have the same filter."
             }
-            Self::Tracer => "Besides a builder's.",
+            Self::Saver | Self::Tracer => "Besides a builder's.",
             Self::Study => "Besides a tracer's.",
         }
     }
@@ -123,6 +128,7 @@ pub fn rows(part: Part) -> &'static [Call] {
         Part::EventLoop => event_loop::CALLS,
         Part::Operated => operated::CALLS,
         Part::Builder => builder::CALLS,
+        Part::Saver => saver::CALLS,
         Part::Tracer => tracer::CALLS,
         Part::Study => study::CALLS,
     }
@@ -137,6 +143,7 @@ pub fn of(kind: ThreadKind) -> impl Iterator<Item = &'static Call> {
         ThreadKind::EventLoop => &[Part::Every, Part::NoFiles, Part::EventLoop],
         ThreadKind::Operated => &[Part::Every, Part::EventLoop, Part::Operated],
         ThreadKind::Builder => &[Part::Every, Part::Vcpu, Part::Builder],
+        ThreadKind::Saver => &[Part::Every, Part::Vcpu, Part::Builder, Part::Saver],
         ThreadKind::Tracer => &[Part::Every, Part::Vcpu, Part::Builder, Part::Tracer],
         ThreadKind::Study => &[
             Part::Every,
