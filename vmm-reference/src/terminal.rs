@@ -8,7 +8,7 @@ use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcsetatt
 use crate::jail;
 use crate::signals::ending;
 
-/// What it was before the first time, for an end by force.
+/// What it was before the first time, for an end by force and one by the jail.
 static BEFORE: OnceLock<Termios> = OnceLock::new();
 
 /// Async-signal-safe: an atomic load and an ioctl.
@@ -35,9 +35,10 @@ impl RawMode {
             return Ok(None);
         }
         let before = tcgetattr(&stdin)?;
-        jail::report::terminal_was(&before);
+        // A second terminal is not made raw in one process.
         let _ = BEFORE.set(before.clone());
         ending::before_force(restore);
+        jail::report::before_report(restore);
         let mut raw = before.clone();
         raw.make_raw();
         // Messages of this process still begin in the first column.

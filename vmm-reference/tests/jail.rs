@@ -14,9 +14,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::guests::{self, flat};
-use common::{LIMIT, Said, Scratch, finish, kvm, run, wait};
+use common::{LIMIT, Said, Scratch, finish, kvm, program, run, terminal, wait};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::tcgetattr;
 use vmm_reference::jail::{self, ThreadKind};
+use vmm_reference::terminal::RawMode;
 
 /// A thread as the kernel has it.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ struct Thread {
     capabilities: Vec<String>,
 }
 
+/// All but KVM's own: that is the process's since its first KVM_RUN, with whatever
+/// filter the thread had that asked for it, and runs in the kernel only.
 fn threads(pid: u32) -> Vec<Thread> {
     let mut threads = Vec::new();
     for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
@@ -38,8 +42,12 @@ fn threads(pid: u32) -> Vec<Thread> {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.unwrap_or_default().trim().to_string()
         };
+        let name = field("Name:");
+        if name.starts_with("kvm-") {
+            continue;
+        }
         threads.push(Thread {
-            name: field("Name:"),
+            name,
             seccomp: field("Seccomp:"),
             no_new_privs: field("NoNewPrivs:"),
             capabilities: ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"]
@@ -82,6 +90,8 @@ fn running(name: &str, arguments: &[&str]) -> (Scratch, Running, UnixStream) {
         .args(["--cpus", "2", "--control"])
         .arg(&socket)
         .args(arguments)
+        // Open for as long as it runs: at its end the thread that reads it ends.
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -155,13 +165,15 @@ fn every_thread_of_run_is_in_the_jail_and_serves_its_operator() {
         let all = begun_threads(child.id());
         assert_jailed(&all);
         let mut names: Vec<_> = all.iter().map(|thread| thread.name.as_str()).collect();
-        // KVM's own, which runs in the kernel only, began as a vCPU's.
-        names.retain(|name| !name.starts_with("kvm-"));
-        // It ends with standard input, which is empty here.
-        names.retain(|name| *name != "input");
         names.sort_unstable();
-        // One writes what the guest prints, one the lines of statistics.
-        let expected = ["console", "console", "vcpu0", "vcpu1", "vmm-reference"];
+        let expected = [
+            "console",
+            "input",
+            "stats",
+            "vcpu0",
+            "vcpu1",
+            "vmm-reference",
+        ];
         assert_eq!(names, expected);
         for request in ["pause", "stats", "resume", "stats"] {
             ask(&control, request);
@@ -182,6 +194,40 @@ fn every_thread_of_run_is_in_the_jail_and_serves_its_operator() {
         let traced = fs::read_to_string(&trace).unwrap();
         fs::remove_file(&trace).unwrap();
         assert!(traced.contains("vCPU 1"), "no vCPU in the trace");
+    }
+}
+
+#[test]
+fn a_snapshot_is_written_and_gone_on_with_in_the_jail() {
+    if !kvm() {
+        return;
+    }
+    for halt in ["kernel", "userspace"] {
+        let (dir, mut child, control) = running(&format!("jail-save-{halt}"), &["--halt", halt]);
+        let snapshot = dir.path("snapshot");
+        let save = format!(r#"{{"request":"snapshot","path":{snapshot:?}}}"#);
+        // The second one replaces the first.
+        ask_with(&control, &save);
+        ask_with(&control, &save);
+        ask(&control, "stop");
+        assert_eq!(wait(&mut child, LIMIT).and_then(|s| s.code()), Some(0));
+        let socket = dir.path("socket");
+        let restored = vmm(&["run", "--restore"])
+            .arg(&snapshot)
+            .arg("--control")
+            .arg(&socket)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut restored = Running(restored);
+        let control = connect(&socket);
+        ask(&control, "status");
+        assert_jailed(&begun_threads(restored.id()));
+        // Memory of which some is in the file only.
+        ask_with(&control, &save);
+        ask(&control, "stop");
+        assert_eq!(wait(&mut restored, LIMIT).and_then(|s| s.code()), Some(0));
+        assert!(!socket.exists(), "the socket's file is left");
     }
 }
 
@@ -249,7 +295,7 @@ fn without_a_jail_it_says_what_it_gives_up() {
 }
 
 fn vmm(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
+    let mut command = Command::new(program());
     command.args(arguments).stdin(Stdio::null());
     command
 }
@@ -259,6 +305,8 @@ fn vmm(arguments: &[&str]) -> Command {
 fn every_command_does_its_work_in_the_jail() {
     let dir = Scratch::new("jail-walk");
     let trace = dir.path("trace.json");
+    let files = dir.path("");
+    let files = files.to_str().unwrap();
     let (trace, out) = (trace.to_str().unwrap(), dir.path("study"));
     let out = out.to_str().unwrap();
     let mut commands = vec![
@@ -301,6 +349,17 @@ fn every_command_does_its_work_in_the_jail() {
             vec!["conformance"],
             vec!["bench", "handover"],
             vec!["bench", "control", "--count", "10"],
+            vec!["bench", "snapshot", "--rounds", "3"],
+            vec![
+                "bench",
+                "restore",
+                "--memory",
+                "8M",
+                "--turns",
+                "2",
+                "--directory",
+                files,
+            ],
             vec!["bench", "policies", "--cell-ms", "10", "--turns", "1"],
             vec!["study", "--quick", "--budget", "4", "--out", out],
         ]);
@@ -345,14 +404,18 @@ fn the_threads_of_a_demo_are_in_the_jail() {
 /// What the process of [`inside`] is to do.
 const TASK: &str = "JAIL_TEST_TASK";
 
-/// Starts this test again, as a process of its own in the jail.
+/// Starts this test again, as a process of its own in the jail, to do a task.
 fn in_the_jail(kind: ThreadKind, task: &str) -> Said {
+    finish(&mut jailed(kind, task))
+}
+
+fn jailed(kind: ThreadKind, task: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "inside", "--nocapture"])
         .env(TASK, format!("{} {task}", kind_index(kind)))
         .env("RUST_BACKTRACE", "1");
-    finish(&mut command)
+    command
 }
 
 fn kind_index(kind: ThreadKind) -> usize {
@@ -369,20 +432,25 @@ fn inside() {
     let kind = ThreadKind::ALL[kind.parse::<usize>().unwrap()];
     let task = task.to_string();
     jail::arm().unwrap();
+    let host = (task == "vm").then(|| kvm_ioctls::Kvm::new().unwrap());
+    let raw = (task == "terminal").then(|| RawMode::enter().unwrap().unwrap());
     let thread = std::thread::Builder::new().name("tested".to_string());
     let thread = thread.spawn(move || {
         jail::enter(kind).unwrap();
         match task.as_str() {
-            "socket" => drop(std::net::UdpSocket::bind("127.0.0.1:0")),
+            "socket" | "terminal" => drop(std::net::UdpSocket::bind("127.0.0.1:0")),
             "exec" => drop(Command::new("/bin/true").exec()),
             "ioctl" => drop(rustix::io::ioctl_fioclex(std::io::stdin())),
             "open" => println!("{:?}", fs::read("/dev/null").map_err(|e| e.kind())),
+            "open for writing" => drop(fs::OpenOptions::new().write(true).open("/dev/null")),
+            "vm" => drop(host.unwrap().create_vm()),
             "kill" => drop(kill_process(Pid::INIT, Signal::USR1)),
             "panic" => panic!("on purpose"),
             other => unreachable!("{other}"),
         }
     });
     let joined = thread.unwrap().join();
+    drop(raw);
     println!("\njoined: {}", joined.is_ok());
 }
 
@@ -410,13 +478,58 @@ fn a_hit_ends_the_process_and_names_the_call_and_the_thread() {
         said.stderr.contains("ioctl (16), arguments 0x0, 0x5451,"),
         "{said:?}"
     );
-    let said = in_the_jail(ThreadKind::EventLoop, "exec");
+    for (kind, task) in [
+        (ThreadKind::EventLoop, "exec"),
+        (ThreadKind::EventLoop, "open for writing"),
+        (ThreadKind::Operated, "exec"),
+        (ThreadKind::Operated, "open for writing"),
+    ] {
+        let said = in_the_jail(kind, task);
+        // What fails where nothing may be opened ends who may make files.
+        let status = match (kind, task) {
+            (ThreadKind::EventLoop, "open for writing") => 0,
+            _ => 148,
+        };
+        assert_eq!(said.status, Some(status), "{kind:?}, {task}: {said:?}");
+    }
+}
+
+#[test]
+fn only_who_builds_vms_can_make_one() {
+    if !kvm() {
+        return;
+    }
+    for kind in ThreadKind::ALL {
+        let builds = matches!(
+            kind,
+            ThreadKind::Builder | ThreadKind::Saver | ThreadKind::Tracer | ThreadKind::Study
+        );
+        let said = in_the_jail(kind, "vm");
+        let status = if builds { 0 } else { 148 };
+        assert_eq!(said.status, Some(status), "{kind:?}: {said:?}");
+    }
+}
+
+#[test]
+fn the_terminal_is_as_before_after_a_hit() {
+    let (_master, slave) = terminal();
+    // What the modes are of: numbers and names, and control characters.
+    let modes = || format!("{:?}", tcgetattr(&slave).unwrap());
+    let before = modes();
+    let said = finish(jailed(ThreadKind::Vcpu, "terminal").stdin(slave.try_clone().unwrap()));
     assert_eq!(said.status, Some(148), "{said:?}");
+    assert_eq!(modes(), before);
 }
 
 #[test]
 fn a_file_that_is_refused_is_an_error_only() {
-    for kind in [ThreadKind::Vcpu, ThreadKind::Console] {
+    for kind in [
+        ThreadKind::Vcpu,
+        ThreadKind::Console,
+        ThreadKind::Reader,
+        ThreadKind::EventLoop,
+        ThreadKind::Operated,
+    ] {
         let said = in_the_jail(kind, "open");
         assert_eq!(said.status, Some(0), "{said:?}");
         assert!(said.stdout.contains("Err(PermissionDenied)"), "{said:?}");

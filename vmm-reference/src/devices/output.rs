@@ -65,15 +65,15 @@ impl Output {
     /// One with its writer.
     pub fn to<W: Write + Send + 'static>(to: W) -> io::Result<Self> {
         let output = Self::default();
-        output.write_to(to)?;
+        output.write_to("console", to)?;
         Ok(output)
     }
 
-    /// Starts the thread that writes to `to`; once.
-    pub fn write_to<W: Write + Send + 'static>(&self, to: W) -> io::Result<()> {
+    /// Starts the thread of this name that writes to `to`; once.
+    pub fn write_to<W: Write + Send + 'static>(&self, name: &str, to: W) -> io::Result<()> {
         let theirs = Arc::clone(&self.shared);
         std::thread::Builder::new()
-            .name("console".to_string())
+            .name(name.to_string())
             .spawn(move || match jail::enter(ThreadKind::Console) {
                 Ok(()) => drain(&theirs, to),
                 // Where that is refused the vCPUs have not run either.

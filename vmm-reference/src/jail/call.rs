@@ -41,6 +41,8 @@ pub enum When {
     /// Never; it fails with EACCES, which whoever calls it can do with. A call that
     /// is in no row ends the process.
     Refused,
+    /// It fails as [`When::Refused`] does, with these arguments.
+    RefusedIf(&'static When),
 }
 
 /// Allowed with any arguments.
@@ -62,6 +64,15 @@ pub(super) const fn refused(number: Number, why: &'static str) -> Call {
     Call {
         number,
         when: When::Refused,
+        why,
+    }
+}
+
+/// It fails with some arguments.
+pub(super) const fn refused_if(number: Number, when: &'static When, why: &'static str) -> Call {
+    Call {
+        number,
+        when: When::RefusedIf(when),
         why,
     }
 }

@@ -35,13 +35,17 @@ fn condition(call: &Call) -> String {
         let names: Vec<&str> = requests.iter().map(|request| request.name).collect();
         names.join(", ")
     };
-    match call.when {
+    let plain = |when: When| match when {
         When::Always => String::new(),
         When::Bits { says, .. } => says.to_string(),
         When::OwnProcess => "this process".to_string(),
         When::Requests(requests) => names(requests).replace('*', "\\*"),
         When::OnStdin(request) => format!("{} on standard input", request.name),
-        When::Refused => "fails with EACCES".to_string(),
+        When::Refused | When::RefusedIf(_) => "fails with EACCES".to_string(),
+    };
+    match call.when {
+        When::RefusedIf(when) => format!("{}: fails with EACCES", plain(*when)),
+        when => plain(when),
     }
 }
 

@@ -5,14 +5,20 @@
 pub enum ThreadKind {
     /// It runs a vCPU.
     Vcpu,
-    /// It writes what the guest of `run` prints, or its statistics, or reads its
-    /// input.
+    /// It writes what the guest of `run` prints, or lines of statistics.
     Console,
-    /// The main thread of `run`: console input, control socket, signals.
+    /// It reads standard input of `run`, or checks the snapshot that its guest goes
+    /// on from.
+    Reader,
+    /// The main thread of `run`: console input, signals.
     EventLoop,
+    /// The same with a control socket, by which snapshots can be asked for.
+    Operated,
     /// The main thread of a command that builds one VM after another: `demo`,
     /// `conformance`, `probe`, `bench`.
     Builder,
+    /// As [`ThreadKind::Builder`], and it writes snapshots: `bench restore`.
+    Saver,
     /// As [`ThreadKind::Builder`], with `--trace`.
     Tracer,
     /// The main thread of `study`, which traces too, and writes a report.
@@ -21,11 +27,14 @@ pub enum ThreadKind {
 
 impl ThreadKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Vcpu,
         Self::Console,
+        Self::Reader,
         Self::EventLoop,
+        Self::Operated,
         Self::Builder,
+        Self::Saver,
         Self::Tracer,
         Self::Study,
     ];
@@ -35,8 +44,11 @@ impl ThreadKind {
         match self {
             Self::Vcpu => "a vCPU",
             Self::Console => "the console",
+            Self::Reader => "a reader",
             Self::EventLoop => "the event loop",
+            Self::Operated => "the event loop with a control socket",
             Self::Builder => "a command that builds VMs",
+            Self::Saver => "a command that builds and saves VMs",
             Self::Tracer => "a command that builds and traces VMs",
             Self::Study => "a study",
         }
@@ -47,10 +59,13 @@ impl ThreadKind {
         match self {
             Self::Vcpu => 0,
             Self::Console => 1,
-            Self::EventLoop => 2,
-            Self::Builder => 3,
-            Self::Tracer => 4,
-            Self::Study => 5,
+            Self::Reader => 2,
+            Self::EventLoop => 3,
+            Self::Operated => 4,
+            Self::Builder => 5,
+            Self::Saver => 6,
+            Self::Tracer => 7,
+            Self::Study => 8,
         }
     }
 }

@@ -58,8 +58,14 @@ fn compile(calls: impl Iterator<Item = &'static Call>) -> Result<Programs, secco
         let always = || allowed_rules(call.when);
         // No rule is: with any arguments.
         allowed.entry(call.number).or_default().extend(always()?);
-        if matches!(call.when, When::Refused) {
-            refused.insert(call.number, Vec::new());
+        match call.when {
+            // No rule, as above.
+            When::Refused => drop(refused.insert(call.number, Vec::new())),
+            When::RefusedIf(when) => {
+                let rules = refused.entry(call.number).or_default();
+                rules.extend(allowed_rules(*when)?);
+            }
+            _ => {}
         }
     }
     let access_denied = SeccompAction::Errno(libc::EACCES.cast_unsigned());
@@ -92,6 +98,7 @@ fn allowed_rules(when: When) -> Result<Vec<SeccompRule>, seccompiler::Error> {
     Ok(match when {
         // What is refused passes here: the other program refuses it.
         When::Always | When::Refused => Vec::new(),
+        When::RefusedIf(when) => return allowed_rules(*when),
         When::Bits {
             argument, mask, is, ..
         } => vec![SeccompRule::new(vec![bits(argument, mask, is)?])?],

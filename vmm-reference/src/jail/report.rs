@@ -12,7 +12,6 @@ use std::sync::OnceLock;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::stdio;
-use rustix::termios::{OptionalActions, Termios, tcsetattr};
 use vmm_sys_util::signal::register_signal_handler;
 
 use super::{JailError, ThreadKind, call};
@@ -26,12 +25,14 @@ thread_local! {
     static KIND: Cell<Option<ThreadKind>> = const { Cell::new(None) };
 }
 
-static TERMINAL: OnceLock<Termios> = OnceLock::new();
+static BEFORE: OnceLock<fn()> = OnceLock::new();
 
-/// What the terminal at standard input is to be again after a hit.
-pub fn terminal_was(modes: &Termios) {
-    // A second terminal is not made raw in one process.
-    let _ = TERMINAL.set(modes.clone());
+/// What is done after a hit, before it is reported, on whichever thread; the first
+/// one given stays. It must be async-signal-safe, and make no system call but those
+/// that every filter allows.
+pub fn before_report(act: fn()) {
+    // Another one has come first.
+    let _ = BEFORE.set(act);
 }
 
 pub(super) fn this_thread_is(kind: ThreadKind) {
@@ -60,12 +61,11 @@ impl fmt::Write for Line {
     }
 }
 
-/// Async-signal-safe: loads, formatting that neither allocates nor locks, and
-/// system calls that every filter allows.
+/// Async-signal-safe: loads, formatting that neither allocates nor locks, system
+/// calls that every filter allows, and what was given to [`before_report`].
 extern "C" fn hit(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    if let Some(modes) = TERMINAL.get() {
-        // A terminal that is gone needs nothing restored.
-        let _ = tcsetattr(stdio::stdin(), OptionalActions::Now, modes);
+    if let Some(act) = BEFORE.get() {
+        act();
     }
     // SAFETY: the kernel gives a handler that was installed with SA_SIGINFO a valid
     // context.

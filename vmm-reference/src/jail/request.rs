@@ -4,8 +4,9 @@
 use core::mem::size_of;
 
 use kvm_bindings::{
-    KVMIO, kvm_cpuid2, kvm_debugregs, kvm_guest_debug, kvm_interrupt, kvm_irq_level,
-    kvm_lapic_state, kvm_msi, kvm_msrs, kvm_regs, kvm_sregs, kvm_vcpu_events,
+    KVMIO, kvm_clock_data, kvm_cpuid2, kvm_debugregs, kvm_guest_debug, kvm_interrupt,
+    kvm_irq_level, kvm_irqchip, kvm_lapic_state, kvm_mp_state, kvm_msi, kvm_msrs, kvm_pit_state2,
+    kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs,
 };
 use vmm_sys_util::ioctl::{_IOC_NONE, _IOC_READ, _IOC_WRITE, ioctl_expr};
 
@@ -97,6 +98,22 @@ requests! {
     KVM_GET_DEBUGREGS: _IOC_READ, 0xa1, size_of::<kvm_debugregs>();
     /// Sets the debug registers.
     KVM_SET_DEBUGREGS: _IOC_WRITE, 0xa2, size_of::<kvm_debugregs>();
+    /// Reads the paravirtual clock of a VM.
+    KVM_GET_CLOCK: _IOC_READ, 0x7c, size_of::<kvm_clock_data>();
+    /// Reads one of KVM's interrupt controllers.
+    KVM_GET_IRQCHIP: _IOC_READ | _IOC_WRITE, 0x62, size_of::<kvm_irqchip>();
+    /// Reads KVM's timer of a PC.
+    KVM_GET_PIT2: _IOC_READ, 0x9f, size_of::<kvm_pit_state2>();
+    /// Reads whether a vCPU is halted.
+    KVM_GET_MP_STATE: _IOC_READ, 0x98, size_of::<kvm_mp_state>();
+    /// Reads MSRs.
+    KVM_GET_MSRS: _IOC_READ | _IOC_WRITE, 0x88, size_of::<kvm_msrs>();
+    /// Reads how fast a TSC is.
+    KVM_GET_TSC_KHZ: _IOC_NONE, 0xa3, 0;
+    /// Reads registers of the FPU and of vectors: 4 KiB of them.
+    KVM_GET_XSAVE: _IOC_READ, 0xa4, 4096;
+    /// Reads extended control registers.
+    KVM_GET_XCRS: _IOC_READ, 0xa6, size_of::<kvm_xcrs>();
     /// Sends a message-signalled interrupt.
     KVM_SIGNAL_MSI: _IOC_WRITE, 0xa5, size_of::<kvm_msi>();
 }
@@ -137,6 +154,14 @@ mod tests {
             (KVM_GET_DEBUGREGS, 0x8080_aea1),
             (KVM_SET_DEBUGREGS, 0x4080_aea2),
             (KVM_SIGNAL_MSI, 0x4020_aea5),
+            (KVM_GET_CLOCK, 0x8030_ae7c),
+            (KVM_GET_IRQCHIP, 0xc208_ae62),
+            (KVM_GET_PIT2, 0x8070_ae9f),
+            (KVM_GET_MP_STATE, 0x8004_ae98),
+            (KVM_GET_MSRS, 0xc008_ae88),
+            (KVM_GET_TSC_KHZ, 0xaea3),
+            (KVM_GET_XSAVE, 0x9000_aea4),
+            (KVM_GET_XCRS, 0x8188_aea6),
             (TCSETS2, 0x402c_542b),
             (TCGETS2, 0x802c_542a),
             (FIONBIO, 0x5421),

@@ -43,7 +43,7 @@ impl Input {
             .stack_size(STACK)
             .spawn(move || {
                 // Where that is refused there is no input, and no vCPU has run.
-                if jail::enter(ThreadKind::Console).is_ok() {
+                if jail::enter(ThreadKind::Reader).is_ok() {
                     serve(&asked, &send, &theirs);
                 }
             })?;

@@ -23,7 +23,7 @@ use crate::halt_mode::HaltMode;
 use crate::host::{HostError, KvmHost};
 use crate::jail::{self, JailError, ThreadKind};
 use crate::signals::ending;
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{self, SnapshotError};
 use crate::stats::StatsError;
 use crate::terminal::RawMode;
 use crate::trace::VmTrace;
@@ -168,7 +168,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
         MemoryCheck::start(snapshot, vm.handle())
     });
     // Not before the guest runs: what it prints meanwhile is kept.
-    let writing = output.write_to(Descriptor(io::stdout()));
+    let writing = output.write_to("console", Descriptor(io::stdout()));
     let com1 = parts.com1.take();
     let watched = vm_trace.as_ref().and_then(|trace| {
         let switches = trace.watch(&parts.threads()).ok()?;
@@ -177,7 +177,7 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let operator = Operator::new(vm.handle(), parts, vm.started());
     // In the jail there are no new threads.
     let lines = Output::default();
-    let writing = writing.and_then(|()| lines.write_to(Descriptor(io::stderr())));
+    let writing = writing.and_then(|()| lines.write_to("stats", Descriptor(io::stderr())));
     let stats = StatsOnSignal::new(stats_request, config.stats, operator.clone(), lines.clone());
     let waited = writing
         .map_err(RunError::io("start the console"))
@@ -272,13 +272,18 @@ fn supervise(
         vm.subscribe(Box::new(console));
     }
     vm.subscribe(Box::new(stats));
+    let kind = match &control {
+        Some(_) => ThreadKind::Operated,
+        None => ThreadKind::EventLoop,
+    };
     if let Some(socket) = control {
+        snapshot::prepare();
         let server = Server::new(socket, operator.clone());
         let server = server.map_err(RunError::io("serve the control socket"))?;
         vm.subscribe(Box::new(server));
     }
     // All that is opened is open.
-    jail::enter(ThreadKind::EventLoop)?;
+    jail::enter(kind)?;
     Ok(vm.wait_first()?)
 }
 

@@ -48,7 +48,7 @@ pub(super) fn open(
 #[derive(Debug)]
 pub(super) struct MemoryCheck {
     /// None: the system has no thread for it, and it is done at the end.
-    thread: Option<JoinHandle<Result<(), SnapshotError>>>,
+    thread: Option<JoinHandle<Option<Result<(), SnapshotError>>>>,
     snapshot: Snapshot,
     give_up: Arc<AtomicBool>,
 }
@@ -62,13 +62,13 @@ impl MemoryCheck {
             .name("snapshot-check".to_string())
             .spawn(move || {
                 // Where that is refused, so is the event loop's, and the guest ends.
-                let _ = jail::enter(ThreadKind::EventLoop);
+                jail::enter(ThreadKind::Reader).ok()?;
                 // Relaxed: the flag is all there is to see.
                 let found = checked.check_memory(&|| asked.load(Ordering::Relaxed));
                 if found.is_err() {
                     vm.ask_to_stop();
                 }
-                found
+                Some(found)
             });
         Self {
             thread: thread.ok(),
@@ -82,9 +82,9 @@ impl MemoryCheck {
         // Relaxed: as above.
         self.give_up.store(give_up, Ordering::Relaxed);
         match self.thread.map(JoinHandle::join) {
-            Some(Ok(found)) => found,
+            Some(Ok(Some(found))) => found,
             // A panic was reported, and says nothing of the memory.
-            Some(Err(_)) | None => self.snapshot.check_memory(&|| give_up),
+            Some(Ok(None) | Err(_)) | None => self.snapshot.check_memory(&|| give_up),
         }
     }
 }

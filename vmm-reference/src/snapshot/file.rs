@@ -121,7 +121,11 @@ impl Unfinished {
             .map_err(refused(path, "finish it"))?;
         self.finished = true;
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))
+        // As a directory: the jail lets no other file be opened that is there.
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY)
+            .open(parent.unwrap_or(Path::new(".")))
             .and_then(|directory| directory.sync_all())
             .map_err(refused(path, "sync its directory"))
     }

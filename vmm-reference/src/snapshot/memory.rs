@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -221,12 +221,22 @@ fn is_hole(file: &File, offset: u64, size: usize) -> bool {
 
 /// Which pages of this process's anonymous memory were ever used: what was not
 /// reads as zeroes, and reading it would map a page for each.
-struct UsedPages(Option<File>);
+#[derive(Clone, Copy)]
+struct UsedPages(Option<&'static File>);
+
+/// Opens what a [`write`] needs of the system besides its file. In the jail it can't
+/// be opened any more, and without it all memory is read, and so comes to be used.
+pub fn prepare() {
+    UsedPages::open();
+}
 
 impl UsedPages {
+    /// The process's, opened at the first use.
     fn open() -> Self {
+        static PAGEMAP: OnceLock<Option<File>> = OnceLock::new();
         // Where it is not to be had all pages count as used.
-        Self(File::open("/proc/self/pagemap").ok())
+        let pagemap = PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap").ok());
+        Self(pagemap.as_ref())
     }
 
     fn any(&self, region: &GuestRegionMmap, at: u64, size: usize) -> bool {
@@ -234,7 +244,7 @@ impl UsedPages {
         /// (Documentation/admin-guide/mm/pagemap.rst).
         const USED: u64 = 0b11 << 62;
         // Of a mapped file, what is not present is in the file.
-        let (Some(pagemap), None) = (&self.0, region.file_offset()) else {
+        let (Some(pagemap), None) = (self.0, region.file_offset()) else {
             return true;
         };
         let entry = size_of::<u64>();

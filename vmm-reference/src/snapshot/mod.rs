@@ -30,4 +30,5 @@ pub use contents::{SavedCounts, SavedKvm, SavedMachine, SavedPlatform, SavedVm};
 pub use cpu::{check_cpu, check_features};
 pub use error::SnapshotError;
 pub use file::{Snapshot, Written, write};
+pub use memory::prepare;
 pub use preamble::VERSION;

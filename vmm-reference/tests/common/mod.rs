@@ -96,6 +96,12 @@ pub(crate) struct Said {
     pub(crate) stderr: String,
 }
 
+/// The program under test: another build of it, if `VMM_REFERENCE` names one.
+pub(crate) fn program() -> PathBuf {
+    let other = std::env::var_os("VMM_REFERENCE");
+    other.map_or(env!("CARGO_BIN_EXE_vmm-reference").into(), PathBuf::from)
+}
+
 /// `vmm-reference run` with 16 MiB, ready for more arguments.
 pub(crate) fn run(kernel: &Path) -> Command {
     let mut command = run_unsized(kernel);
@@ -105,7 +111,7 @@ pub(crate) fn run(kernel: &Path) -> Command {
 
 /// `vmm-reference run` without a size of memory.
 pub(crate) fn run_unsized(kernel: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
+    let mut command = Command::new(program());
     command.args(["run", "--kernel"]).arg(kernel);
     command.stdin(Stdio::null());
     command

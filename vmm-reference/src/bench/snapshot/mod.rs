@@ -4,6 +4,10 @@
 //! - [`rounds`]: saved and restored again and again, each time in a new process;
 //! - [`speed`]: how long a snapshot and a restore take;
 //! - `child`: such a process, driven by its control socket.
+//!
+//! The main thread of [`rounds`] stays out of the jail: a filter is never loosened,
+//! not by exec either, so that each process that it starts would have this one's
+//! besides its own, and could not open what it needs.
 
 mod child;
 pub mod rounds;

@@ -12,6 +12,7 @@ use crate::demo::lock_vm::{LockResults, LockVm, LockVmError};
 use crate::devices::output::Output;
 use crate::halt_mode::HaltMode;
 use crate::host::{HostError, KvmHost};
+use crate::jail::JailError;
 use crate::memory::{self, MemoryError};
 use crate::payload::image::LOCK_PAGE;
 use crate::payload::layout::{issue, lock, mode};
@@ -31,6 +32,9 @@ pub enum RoundsError {
     /// No usable KVM.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// The main thread can't be put into the jail.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// The guest.
     #[error(transparent)]
     Guest(#[from] LockVmError),

@@ -19,6 +19,7 @@ use crate::bench::quantile;
 use crate::devices::output::Output;
 use crate::halt_mode::HaltMode;
 use crate::host::KvmHost;
+use crate::jail::{self, ThreadKind};
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::payload::image::{self, CODE, PARAM_PAGE};
 use crate::policy::Policy;
@@ -57,6 +58,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// There is no KVM, or the system refused something.
 pub fn measure(bytes: u64, turns: usize, directory: &Path) -> Result<Vec<SpeedRow>, RoundsError> {
     let host = KvmHost::open()?;
+    jail::enter(ThreadKind::Saver)?;
     let files = Files::new(directory);
     let (running, parts) = started(&host, bytes)?;
     let handle = running.handle();

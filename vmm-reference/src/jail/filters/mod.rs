@@ -3,14 +3,19 @@
 //!
 //! - [`every`]: what any thread needs, by Rust's and C's libraries;
 //! - [`no_files`]: what fails, where nothing is to be opened;
-//! - [`vcpu`], [`console`], [`event_loop`], [`builder`]: what a kind needs besides;
-//! - [`tracer`], [`study`]: what these need besides a [`builder`]'s.
+//! - [`vcpu`], [`console`], [`reader`], [`event_loop`], [`builder`]: what a kind needs
+//!   besides;
+//! - [`operated`]: what an [`event_loop`] with a control socket needs besides;
+//! - [`saver`], [`tracer`], [`study`]: what these need besides a [`builder`]'s.
 
 pub mod builder;
 pub mod console;
 pub mod event_loop;
 pub mod every;
 pub mod no_files;
+pub mod operated;
+pub mod reader;
+pub mod saver;
 pub mod study;
 pub mod tracer;
 pub mod vcpu;
@@ -23,16 +28,22 @@ use super::call::Call;
 pub enum Part {
     /// Of all kinds.
     Every,
-    /// Of [`ThreadKind::Vcpu`] and `Console`.
+    /// Of [`ThreadKind::Vcpu`], `Console`, `Reader` and `EventLoop`.
     NoFiles,
     /// Of [`ThreadKind::Vcpu`].
     Vcpu,
     /// Of [`ThreadKind::Console`].
     Console,
-    /// Of [`ThreadKind::EventLoop`].
+    /// Of [`ThreadKind::Reader`].
+    Reader,
+    /// Of [`ThreadKind::EventLoop`] and `Operated`.
     EventLoop,
-    /// Of [`ThreadKind::Builder`], `Tracer` and `Study`.
+    /// Of [`ThreadKind::Operated`].
+    Operated,
+    /// Of [`ThreadKind::Builder`], `Saver`, `Tracer` and `Study`.
     Builder,
+    /// Of [`ThreadKind::Saver`].
+    Saver,
     /// Of [`ThreadKind::Tracer`] and `Study`.
     Tracer,
     /// Of [`ThreadKind::Study`].
@@ -41,13 +52,16 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Every,
         Self::NoFiles,
         Self::Vcpu,
         Self::Console,
+        Self::Reader,
         Self::EventLoop,
+        Self::Operated,
         Self::Builder,
+        Self::Saver,
         Self::Tracer,
         Self::Study,
     ];
@@ -57,14 +71,17 @@ impl Part {
         match self {
             Self::Every => "Every thread",
             Self::NoFiles => {
-                "Files, in vCPUs' threads and the one that writes the console's output"
+                "Files, in vCPUs' threads and all threads of `run` without a control socket"
             }
             Self::Vcpu => "A vCPU's thread",
-            Self::Console => "The thread that writes the console's output",
+            Self::Console => "The threads that write the console's output and lines of statistics",
+            Self::Reader => "The threads that read",
             Self::EventLoop => "The event loop of `run`",
+            Self::Operated => "The event loop of `run --control`",
             Self::Builder => {
                 "The main thread of `demo`, `conformance`, `probe`, `bench` and `study`"
             }
+            Self::Saver => "The main thread of `bench restore`",
             Self::Tracer => "The main thread of `demo --trace`, of `bench trace` and of `study`",
             Self::Study => "The main thread of `study`",
         }
@@ -77,17 +94,24 @@ impl Part {
             Self::NoFiles => "None is opened. Who tries it all the same can do without.",
             Self::Vcpu => "Runs the guest, serves its exits, sleeps while it is halted.",
             Self::Console => {
-                "`run`: named `console`, one for standard output and one for standard error, and `input`, which reads standard input."
+                "`run`: named `console` and `stats`. Nothing but what every thread has."
+            }
+            Self::Reader => {
+                "`run`: `input` reads standard input, `snapshot-check` the snapshot that the \
+                 guest goes on from."
             }
             Self::EventLoop => {
-                "Console input, control socket, SIGUSR1; then it stops the vCPUs and writes what \
-                 was asked for."
+                "Console input, SIGUSR1; then it stops the vCPUs and writes what was asked for."
+            }
+            Self::Operated => {
+                "Besides an event loop's: requests of a client, who may ask for a snapshot at a \
+                 path of its choice."
             }
             Self::Builder => {
                 "Builds one VM after another, so that most of a VM's set-up is left to it. Their \
                  helper threads (progress bar, `bench`) have the same filter."
             }
-            Self::Tracer => "Besides a builder's.",
+            Self::Saver | Self::Tracer => "Besides a builder's.",
             Self::Study => "Besides a tracer's.",
         }
     }
@@ -100,8 +124,11 @@ pub fn rows(part: Part) -> &'static [Call] {
         Part::NoFiles => no_files::CALLS,
         Part::Vcpu => vcpu::CALLS,
         Part::Console => console::CALLS,
+        Part::Reader => reader::CALLS,
         Part::EventLoop => event_loop::CALLS,
+        Part::Operated => operated::CALLS,
         Part::Builder => builder::CALLS,
+        Part::Saver => saver::CALLS,
         Part::Tracer => tracer::CALLS,
         Part::Study => study::CALLS,
     }
@@ -112,8 +139,11 @@ pub fn of(kind: ThreadKind) -> impl Iterator<Item = &'static Call> {
     let parts: &'static [Part] = match kind {
         ThreadKind::Vcpu => &[Part::Every, Part::NoFiles, Part::Vcpu],
         ThreadKind::Console => &[Part::Every, Part::NoFiles, Part::Console],
-        ThreadKind::EventLoop => &[Part::Every, Part::EventLoop],
+        ThreadKind::Reader => &[Part::Every, Part::NoFiles, Part::Reader],
+        ThreadKind::EventLoop => &[Part::Every, Part::NoFiles, Part::EventLoop],
+        ThreadKind::Operated => &[Part::Every, Part::EventLoop, Part::Operated],
         ThreadKind::Builder => &[Part::Every, Part::Vcpu, Part::Builder],
+        ThreadKind::Saver => &[Part::Every, Part::Vcpu, Part::Builder, Part::Saver],
         ThreadKind::Tracer => &[Part::Every, Part::Vcpu, Part::Builder, Part::Tracer],
         ThreadKind::Study => &[
             Part::Every,

@@ -1,0 +1,23 @@
+//! What `bench restore` needs besides a builder's: the files that it measures.
+
+use crate::jail::call::{Call, When, call, call_if};
+
+const CREATES: When = When::Bits {
+    argument: 2,
+    mask: libc::O_CREAT.cast_unsigned() as u64,
+    is: libc::O_CREAT.cast_unsigned() as u64,
+    says: "with O_CREAT",
+};
+
+/// The rows.
+pub const CALLS: &[Call] = &[
+    call_if(
+        libc::SYS_openat,
+        CREATES,
+        "a snapshot, and the bare file beside it",
+    ),
+    call(libc::SYS_pwrite64, "guest memory and the state are written"),
+    call(libc::SYS_fsync, "it waits for the disk"),
+    call(libc::SYS_rename, "a snapshot has its name when it is whole"),
+    call(libc::SYS_unlink, "the files go away"),
+];
