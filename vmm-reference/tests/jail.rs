@@ -248,12 +248,6 @@ fn without_a_jail_it_says_what_it_gives_up() {
     assert_eq!(wait(&mut child, LIMIT).and_then(|s| s.code()), Some(0));
 }
 
-fn vmm(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
 /// Every command that runs guests, to its end; `run` is in all its other tests.
 #[test]
 fn every_command_does_its_work_in_the_jail() {

@@ -32,6 +32,7 @@ pub(crate) fn kvm() -> bool {
 }
 
 /// A process that does not outlive its test, however that ends.
+#[derive(Debug)]
 pub(crate) struct Process(Child);
 
 impl std::ops::Deref for Process {
@@ -96,6 +97,13 @@ pub(crate) struct Said {
     pub(crate) stderr: String,
 }
 
+/// `vmm-reference` with these arguments, ready for more, and without input.
+pub(crate) fn vmm(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
 /// `vmm-reference run` with 16 MiB, ready for more arguments.
 pub(crate) fn run(kernel: &Path) -> Command {
     let mut command = run_unsized(kernel);
@@ -105,9 +113,8 @@ pub(crate) fn run(kernel: &Path) -> Command {
 
 /// `vmm-reference run` without a size of memory.
 pub(crate) fn run_unsized(kernel: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
-    command.args(["run", "--kernel"]).arg(kernel);
-    command.stdin(Stdio::null());
+    let mut command = vmm(&["run", "--kernel"]);
+    command.arg(kernel);
     command
 }
 
