@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::guests::{self, flat};
-use common::{LIMIT, Said, Scratch, finish, kvm, program, run, terminal, wait};
+use common::{LIMIT, Said, Scratch, finish, kvm, run, terminal, vmm, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::tcgetattr;
 use vmm_reference::jail::{self, ThreadKind};
@@ -292,12 +292,6 @@ fn without_a_jail_it_says_what_it_gives_up() {
          capabilities of this process\n"
     );
     assert_eq!(wait(&mut child, LIMIT).and_then(|s| s.code()), Some(0));
-}
-
-fn vmm(arguments: &[&str]) -> Command {
-    let mut command = Command::new(program());
-    command.args(arguments).stdin(Stdio::null());
-    command
 }
 
 /// Every command that runs guests, to its end; `run` is in all its other tests.

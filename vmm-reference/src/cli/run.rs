@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use cpuid_features::Selection;
+use rustix::process::Pid;
 
 use super::AnyError;
 use super::auto::{self, Auto};
@@ -93,6 +94,9 @@ pub(super) struct RunArgs {
     /// Write what each vCPU did to this file, for Perfetto: its last 20,000 events
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// End when this process does, which has started this one
+    #[arg(long, hide = true, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    parent: Option<i32>,
     #[command(flatten)]
     jail: JailArgs,
 }
@@ -105,6 +109,9 @@ impl super::Subcommand for RunArgs {
         self.jail.arm()?;
         // To be asked to end is one of its ordinary ends.
         let _ = ending::limit(RunEnd::Stopped.status());
+        if let Some(parent) = self.parent.and_then(Pid::from_raw) {
+            ending::with_parent(parent)?;
+        }
         let config = RunConfig {
             source: match self.restore {
                 Some(path) => Source::Snapshot(path),

@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::time::{ClockId, clock_gettime};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
@@ -80,6 +81,22 @@ pub struct Interrupted;
 /// As a signal that asks for the end, for those who are asked otherwise.
 pub fn begin() {
     ask();
+}
+
+/// The end is asked for when the thread that started this process goes, however it
+/// does: this process is of no use without it.
+///
+/// # Errors
+/// The system refused it, or `parent` has gone already.
+pub fn with_parent(parent: Pid) -> std::io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    // It may have gone before that.
+    match getppid() == Some(parent) {
+        true => Ok(()),
+        false => Err(std::io::Error::other(format!(
+            "the parent {parent} is gone"
+        ))),
+    }
 }
 
 /// How long ago the end was asked for; none if it was not.

@@ -124,6 +124,30 @@ guest!(
 );
 
 guest!(
+    /// Prints "up" and halts for ever with interrupts off; each time that it is
+    /// woken, by a kick, it prints "k" and whatever COM1 has received.
+    woken, test_guest_woken_start, test_guest_woken_end,
+    "   cli",
+    "   mov  dx, 0x3f8",
+    "   mov  al, 'u'",
+    "   out  dx, al",
+    "   mov  al, 'p'",
+    "   out  dx, al",
+    "1: hlt",
+    "   mov  dx, 0x3f8",
+    "   mov  al, 'k'",
+    "   out  dx, al",
+    "2: mov  dx, 0x3fd",
+    "   in   al, dx",
+    "   test al, 1",
+    "   jz   1b",
+    "   mov  dx, 0x3f8",
+    "   in   al, dx",
+    "   out  dx, al",
+    "   jmp  2b",
+);
+
+guest!(
     /// Prints "up" and loops in registers for ever.
     spin, test_guest_spin_start, test_guest_spin_end,
     "   mov  dx, 0x3f8",

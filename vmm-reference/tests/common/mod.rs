@@ -32,6 +32,7 @@ pub(crate) fn kvm() -> bool {
 }
 
 /// A process that does not outlive its test, however that ends.
+#[derive(Debug)]
 pub(crate) struct Process(Child);
 
 impl std::ops::Deref for Process {
@@ -102,6 +103,13 @@ pub(crate) fn program() -> PathBuf {
     other.map_or(env!("CARGO_BIN_EXE_vmm-reference").into(), PathBuf::from)
 }
 
+/// `vmm-reference` with these arguments, ready for more, and without input.
+pub(crate) fn vmm(arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
 /// `vmm-reference run` with 16 MiB, ready for more arguments.
 pub(crate) fn run(kernel: &Path) -> Command {
     let mut command = run_unsized(kernel);
@@ -111,9 +119,8 @@ pub(crate) fn run(kernel: &Path) -> Command {
 
 /// `vmm-reference run` without a size of memory.
 pub(crate) fn run_unsized(kernel: &Path) -> Command {
-    let mut command = Command::new(program());
-    command.args(["run", "--kernel"]).arg(kernel);
-    command.stdin(Stdio::null());
+    let mut command = vmm(&["run", "--kernel"]);
+    command.arg(kernel);
     command
 }
 

@@ -2,22 +2,17 @@
 //! `benches/sigterm`; here it is not killed, and has its orderly status.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::common::control::{ask, connect};
 use crate::common::guests::{self, flat};
 use crate::common::{
-    LIMIT, Scratch, finish, full_pipe, kvm, run, signal, spawn, until_it_handles, wait,
+    LIMIT, Scratch, finish, full_pipe, kvm, run, signal, spawn, until_it_handles, vmm, wait,
 };
-
-fn vmm(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
 
 /// A moment in which a process that is not held up would come to its end, or to
 /// where it is held up.
@@ -214,6 +209,42 @@ fn a_command_that_waits_where_no_signal_reaches_it() {
     stderr.read_line(&mut said).unwrap();
     assert_eq!(status, Some(130), "{said}");
     assert!(said.contains("by force"), "{said}");
+}
+
+/// Processes whose command line names this directory.
+fn processes_of(dir: &Path) -> usize {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let name = dir.to_str().unwrap();
+    lines
+        .filter(|line| String::from_utf8_lossy(line).contains(name))
+        .count()
+}
+
+/// It starts other processes, which run on by themselves.
+#[test]
+fn a_bench_of_snapshots_leaves_no_process_however_it_ends() {
+    if !kvm() {
+        return;
+    }
+    for end in [Signal::TERM, Signal::KILL] {
+        let dir = Scratch::new("ends-rounds");
+        let bench = ["bench", "snapshot", "--rounds=1000000"];
+        let mut child = spawn(vmm(&bench).env("TMPDIR", dir.path(".")));
+        let begin = Instant::now();
+        while processes_of(&dir.path("")) == 0 {
+            assert!(begin.elapsed() < LIMIT, "it restores nothing");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        signal(&child, end);
+        let status = wait(&mut child, LIMIT).unwrap();
+        assert_eq!(status.code(), (end == Signal::TERM).then_some(130));
+        let begin = Instant::now();
+        while processes_of(&dir.path("")) > 0 {
+            assert!(begin.elapsed() < LIMIT, "a process runs on after {end:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 /// Whenever it comes: while the host is probed, in the calibration, in a cell.

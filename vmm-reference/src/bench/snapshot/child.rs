@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::control::Request;
+use crate::signals::ending;
 
 /// How long the process may take to answer.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Between two looks whether this process was asked to end.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Such a process; it is ended when this is dropped.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ impl RestoredProcess {
             .arg(snapshot)
             .arg("--control")
             .arg(socket)
+            // However this one ends: nobody else knows of it.
+            .args(["--parent", &std::process::id().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -36,11 +41,11 @@ impl RestoredProcess {
         let begin = Instant::now();
         loop {
             if let Ok(stream) = UnixStream::connect(socket) {
-                stream.set_read_timeout(Some(LIMIT))?;
+                stream.set_read_timeout(Some(LOOK))?;
                 let stream = BufReader::new(stream);
                 return Ok(Self { child, stream });
             }
-            if child.try_wait()?.is_some() || begin.elapsed() > LIMIT {
+            if child.try_wait()?.is_some() || begin.elapsed() > LIMIT || ending::is_asked() {
                 // It may have ended already.
                 let _ = child.kill();
                 let mut said = String::new();
@@ -59,12 +64,26 @@ impl RestoredProcess {
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
         self.stream.get_mut().write_all(line.as_bytes())?;
-        let mut answer = String::new();
-        self.stream.read_line(&mut answer)?;
-        let mut answer: Value = serde_json::from_str(&answer)?;
+        let mut answer: Value = serde_json::from_slice(&self.line()?)?;
         match answer.get_mut("ok") {
             Some(ok) => Ok(ok.take()),
             None => Err(io::Error::other(answer.to_string())),
+        }
+    }
+
+    /// The next line that it says; an error when it takes too long or this process is
+    /// asked to end.
+    fn line(&mut self) -> io::Result<Vec<u8>> {
+        let (begin, mut line) = (Instant::now(), Vec::new());
+        loop {
+            match self.stream.read_until(b'\n', &mut line) {
+                Ok(_) => return Ok(line),
+                // What was read before is in `line`.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && begin.elapsed() < LIMIT => {
+                    ending::check().map_err(io::Error::other)?;
+                }
+                Err(e) => return Err(e),
+            }
         }
     }
 

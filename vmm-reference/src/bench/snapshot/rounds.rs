@@ -18,6 +18,7 @@ use crate::payload::image::LOCK_PAGE;
 use crate::payload::layout::{issue, lock, mode};
 use crate::payload::lock::LockProgram;
 use crate::policy::Policy;
+use crate::signals::ending::{self, Interrupted};
 use crate::snapshot::{self, Snapshot, SnapshotError};
 use crate::transport::{HaltKick, Instruction, Transport};
 use crate::vm::{NotPaused, Restore, Vm, VmError, VmSpec, Waited};
@@ -77,8 +78,8 @@ pub enum RoundsError {
         violations: u64,
     },
     /// A signal.
-    #[error("ended by a signal")]
-    Interrupted,
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 /// What happened.
@@ -143,6 +144,7 @@ pub fn run(halt: HaltMode, vcpus: u32, rounds: u32) -> Result<Rounds, RoundsErro
     };
     let mut times = Vec::new();
     for round in 1..=rounds {
+        ending::check()?;
         let socket = scratch.0.join("control");
         let mut process = RestoredProcess::start(&path, &socket).map_err(at(round))?;
         // Never in step with the guest.
@@ -198,7 +200,7 @@ fn begun(host: &KvmHost, halt: HaltMode, vcpus: u32, path: &Path) -> Result<u64,
     let handle = vm.running.handle();
     handle.pause()?;
     let saved = vm.parts.save(&handle)?;
-    snapshot::write(path, &saved, vm.memory(), &|| false)?;
+    snapshot::write(path, &saved, vm.memory(), &ending::is_asked)?;
     let counter = vm.counter()?;
     vm.running.stop()?;
     Ok(counter)
@@ -225,7 +227,7 @@ fn ended(
     vm.ask_to_leave()?;
     match vm.running.wait(Instant::now() + LIMIT)? {
         Waited::AllEnded => {}
-        Waited::Interrupted => return Err(RoundsError::Interrupted),
+        Waited::Interrupted => return Err(Interrupted.into()),
         _ => return Err(RoundsError::Stands { round }),
     }
     let (counter, results) = (vm.counter()?, LockResults::read(vm.memory(), vcpus)?);
@@ -245,6 +247,7 @@ fn ended(
 fn moves(vm: &LockVm, more: u64, round: u32) -> Result<(), RoundsError> {
     let (from, begin) = (vm.counter()?, Instant::now());
     while vm.counter()? < from.saturating_add(more) {
+        ending::check()?;
         if begin.elapsed() > LIMIT {
             return Err(RoundsError::Stands { round });
         }
@@ -300,5 +303,9 @@ impl Drop for Scratch {
 }
 
 fn at(round: u32) -> impl FnOnce(std::io::Error) -> RoundsError {
-    move |source| RoundsError::Process { round, source }
+    move |source| match ending::check() {
+        Ok(()) => RoundsError::Process { round, source },
+        // What was refused then is no fault.
+        Err(interrupted) => interrupted.into(),
+    }
 }

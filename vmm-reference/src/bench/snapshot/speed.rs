@@ -23,6 +23,7 @@ use crate::jail::{self, ThreadKind};
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::payload::image::{self, CODE, PARAM_PAGE};
 use crate::policy::Policy;
+use crate::signals::ending;
 use crate::snapshot::{self, Snapshot};
 use crate::transport::{HaltKick, Transport};
 use crate::vm::{Restore, RunningVm, Vm, VmParts, VmSpec};
@@ -69,10 +70,11 @@ pub fn measure(bytes: u64, turns: usize, directory: &Path) -> Result<Vec<SpeedRo
     for _ in 0..turns {
         // Nor is an older file to be freed meanwhile.
         files.remove();
+        ending::check()?;
         write.push(bare_write(&files.bare, bytes).map_err(system)?);
         let begin = Instant::now();
         let saved = parts.save(&handle)?;
-        snapshot::write(&files.snapshot, &saved, &parts.memory, &|| false)?;
+        snapshot::write(&files.snapshot, &saved, &parts.memory, &ending::is_asked)?;
         save.push(millis(begin));
         map.push(bare_map(&files.bare, bytes)?);
         let begin = Instant::now();
@@ -164,6 +166,7 @@ fn fresh(host: &KvmHost, bytes: u64) -> Result<(RunningVm, VmParts), RoundsError
 fn started(host: &KvmHost, bytes: u64) -> Result<(RunningVm, VmParts), RoundsError> {
     let (running, parts) = fresh(host, bytes)?;
     for gpa in (FILLED..bytes).step_by(PIECE) {
+        ending::check()?;
         let left = usize::try_from(bytes - gpa).map_or(PIECE, |left| left.min(PIECE));
         let mut piece = piece(gpa);
         piece.truncate(left);
@@ -190,6 +193,7 @@ fn restored(host: &KvmHost, path: &Path) -> Result<(RunningVm, VmParts, u64), Ro
 fn runs(parts: &VmParts, counter: u64) -> Result<(), RoundsError> {
     let begin = Instant::now();
     while memory::read_word(&parts.memory, COUNTER.0)? == counter {
+        ending::check()?;
         if begin.elapsed() > LIMIT {
             return Err(RoundsError::Stands { round: 0 });
         }
@@ -212,6 +216,7 @@ fn bare_write(path: &Path, bytes: u64) -> std::io::Result<f64> {
     let begin = Instant::now();
     let mut file = File::create(path)?;
     for piece in &all {
+        ending::check().map_err(std::io::Error::other)?;
         file.write_all(piece)?;
     }
     file.sync_all()?;

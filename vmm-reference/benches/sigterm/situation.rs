@@ -1,22 +1,5 @@
-//! From SIGTERM to the process's end: a number of starts, each signalled at a
-//! random moment, in the situations that could hold an end up.
-//!
-//! ```text
-//! cargo bench -p vmm-reference --bench sigterm -- --count 1000
-//! ```
-//!
-//! A figure is of the process: from the signal until it can be waited for. A status
-//! that is none of an end that was asked for is an error and told; ends by force are
-//! counted.
-
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a measurement that can't be made fails by panicking, and prints"
-)]
-
-#[path = "../tests/common/mod.rs"]
-mod common;
+//! A start that is asked to end at some moment, in the situations that could hold
+//! its end up.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -24,35 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
 use rustix::process::Signal;
 
-use common::guests::{self, flat};
-use common::{Scratch, full_pipe, kvm, run, signal, spawn, until_it_handles};
+use crate::common::guests::{self, flat};
+use crate::common::{Scratch, full_pipe, run, signal, spawn, until_it_handles, vmm};
 
-/// What `cargo bench` passes on, too.
-#[derive(Debug, Parser)]
-struct Options {
-    /// Starts, of all situations together
-    #[arg(long, default_value_t = 40)]
-    count: u32,
-    /// Seed of the moments
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-/// Nothing that was asked to end is to take longer.
-const LIMIT: Duration = Duration::from_secs(1);
 /// After this a process is killed, and a failure.
 const KILL: Duration = Duration::from_secs(20);
-/// Moments are up to here.
-const LATEST: Duration = Duration::from_millis(1500);
 
 /// What a process meets.
 #[derive(Clone, Copy, Debug)]
-enum Situation {
+pub(crate) enum Situation {
     /// The guest prints without end; everything is read.
     Flood,
     /// The same, and nobody reads.
@@ -75,7 +40,7 @@ enum Situation {
     Conformance,
 }
 
-const ALL: [Situation; 10] = [
+pub(crate) const ALL: [Situation; 10] = [
     Situation::Flood,
     Situation::StalledOutput,
     Situation::StalledError,
@@ -89,15 +54,28 @@ const ALL: [Situation; 10] = [
 ];
 
 /// What all starts share.
-struct Files {
+pub(crate) struct Files {
     flood: PathBuf,
     halted: PathBuf,
     socket: PathBuf,
     study: PathBuf,
 }
 
+impl Files {
+    /// In this directory, under names of this prefix.
+    pub(crate) fn new(dir: &Scratch, prefix: &str) -> Self {
+        let name = |of: &str| format!("{prefix}{of}");
+        Self {
+            flood: dir.file(&name("flood"), &flat(&guests::flood())),
+            halted: dir.file(&name("halted"), &flat(&guests::dead_halt())),
+            socket: dir.path(&name("socket")),
+            study: dir.path(&name("study")),
+        }
+    }
+}
+
 impl Situation {
-    fn needs_kvm(self) -> bool {
+    pub(crate) fn needs_kvm(self) -> bool {
         !matches!(
             self,
             Self::Demo | Self::StalledDemo | Self::Probe | Self::Study | Self::Conformance
@@ -107,11 +85,6 @@ impl Situation {
     /// The command and the statuses of its orderly ends: ended by the signal, or
     /// just before it.
     fn command(self, files: &Files) -> (Command, &'static [i32]) {
-        let vmm = |arguments: &[&str]| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
-            command.args(arguments).stdin(Stdio::null());
-            command
-        };
         match self {
             Self::Flood | Self::StalledOutput => (run(&files.flood), &[0]),
             Self::StalledError => {
@@ -154,14 +127,18 @@ fn pause_often(socket: &Path) -> Option<UnixStream> {
 
 /// How a process ended that was asked to.
 #[derive(Clone, Copy)]
-struct End {
-    took: Duration,
+pub(crate) struct End {
+    pub(crate) took: Duration,
     /// Not in order.
-    forced: bool,
+    pub(crate) forced: bool,
 }
 
 /// One start: how it ended, if it had not before it was asked to; or what was wrong.
-fn one(situation: Situation, files: &Files, moment: Duration) -> Result<Option<End>, String> {
+pub(crate) fn one(
+    situation: Situation,
+    files: &Files,
+    moment: Duration,
+) -> Result<Option<End>, String> {
     let (mut command, statuses) = situation.command(files);
     let (_stalled, full) = full_pipe();
     match situation {
@@ -216,79 +193,4 @@ fn one(situation: Situation, files: &Files, moment: Duration) -> Result<Option<E
         took,
         forced: said.contains("by force"),
     }))
-}
-
-/// A random number: the moments have to be spread, and no more.
-fn next(state: &mut u64) -> u64 {
-    // xorshift64, Marsaglia 2003.
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
-
-fn quantile(sorted: &[Duration], percent: usize) -> Duration {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
-}
-
-fn main() {
-    let options = Options::parse();
-    let dir = Scratch::new("sigterm");
-    let files = Files {
-        flood: dir.file("flood", &flat(&guests::flood())),
-        halted: dir.file("halted", &flat(&guests::dead_halt())),
-        socket: dir.path("socket"),
-        study: dir.path("study"),
-    };
-    let here = kvm();
-    let situations = ALL.iter().filter(|s| here || !s.needs_kvm());
-    let situations: Vec<Situation> = situations.copied().collect();
-    let mut state = options.seed.max(1);
-    let mut all = Vec::new();
-    let (mut wrong, mut forced) = (0, 0);
-    println!("SIGTERM to exit              starts   p50 ms   p99 ms   max ms");
-    for (index, &situation) in (0u32..).zip(&situations) {
-        let number = u32::try_from(situations.len()).unwrap();
-        // The first ones have what does not divide.
-        let starts = options.count / number + u32::from(index < options.count % number);
-        let mut times = Vec::new();
-        for _ in 0..starts {
-            let most = u64::try_from(LATEST.as_micros()).unwrap();
-            let moment = Duration::from_micros(next(&mut state) % most);
-            match one(situation, &files, moment) {
-                Ok(None) => {}
-                Ok(Some(end)) => {
-                    times.push(end.took);
-                    forced += u32::from(end.forced);
-                }
-                Err(what) => {
-                    println!("{situation:?} at {moment:?}: {what}");
-                    wrong += 1;
-                }
-            }
-        }
-        times.sort();
-        row(&format!("{situation:?}"), &times);
-        all.extend(times);
-    }
-    all.sort();
-    row("all", &all);
-    let slow = all.iter().filter(|&&took| took > LIMIT).count();
-    println!("{slow} took longer than 1 s; {forced} ended by force; {wrong} had another status");
-    if wrong > 0 {
-        drop(dir);
-        std::process::exit(1);
-    }
-}
-
-fn row(name: &str, sorted: &[Duration]) {
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    println!(
-        "{name:<28} {:>6} {:>8.1} {:>8.1} {:>8.1}",
-        sorted.len(),
-        ms(quantile(sorted, 50)),
-        ms(quantile(sorted, 99)),
-        ms(sorted.last().copied().unwrap_or_default()),
-    );
 }
