@@ -7,10 +7,7 @@
 //! message with a matching interrupt vector is received from a local APIC", and the SDM,
 //! volume 3, 11.8.5: the EOI of a level-triggered vector (its TMR bit is 1) goes to all
 //! I/O APICs. So n EOIs make n + 1 interrupts.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of tests fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
 
 use proptest::prelude::*;
 use vmm_reference::irqchip::userspace::{
