@@ -10,8 +10,9 @@
 #   --turns N              each mode so often; default 5
 #   --cpus N               of the guest; default 4
 #   --modes LIST           default kernel,userspace,forwarded; there are also
-#                          userspace-plain (no paravirtual EOI and IPI) and
-#                          userspace-xapic
+#                          userspace-plain (no paravirtual EOI and IPI),
+#                          userspace-xapic, userspace-nothing and userspace-hold
+#                          (--yield)
 #   --workloads LIST       default contend,hackbench,messaging; there are also
 #                          pipe and idle (guest/work), and none: boots only
 #   --guest-kernel VERSION|PATH  default 6.12
@@ -31,8 +32,8 @@ while [[ $# -gt 0 ]]; do
   esac
   shift 2
 done
-[[ ,$modes, =~ ^(,(kernel|userspace|forwarded|userspace-plain|userspace-xapic))+,$ ]] ||
-  usage_error "compare-halts: --modes $modes: not a list of kernel, userspace, forwarded, userspace-plain, userspace-xapic"
+[[ ,$modes, =~ ^(,(kernel|userspace(-plain|-xapic|-nothing|-hold)?|forwarded))+,$ ]] ||
+  usage_error "compare-halts: --modes $modes: not a list of kernel, forwarded, userspace, userspace-plain, userspace-xapic, userspace-nothing, userspace-hold"
 [[ $workloads != none ]] || workloads=''
 [[ ,$workloads, =~ ^(,(contend|hackbench|messaging|pipe|idle))*,$|^,,$ ]] ||
   usage_error "compare-halts: --workloads $workloads: not a list of contend, hackbench, messaging, pipe, idle"

@@ -8,12 +8,17 @@
 #   ci/lab/run linux --cpus 4 --cmdline nopvspin
 #   ci/lab/run linux --cpus 4 --halt userspace --no-x2apic --hotplug 10
 #   ci/lab/run linux --cpus 4 --halt kernel --transport xen
+#   ci/lab/run linux --cpus 4 --halt userspace --pvh --end keys
 #
 #   --guest-kernel VERSION|PATH  as --kernel of the lab; default 6.12
 #   --seconds N                  how long the guest takes the lock; default 3
 #   --cmdline TEXT               more of a command line
-#   --end poweroff|reboot|kexec  how the guest ends; default poweroff; kexec: it
-#                                starts its kernel again, which turns off
+#   --end HOW                    how the guest ends: poweroff (default), reboot;
+#                                kexec: it starts its kernel again, which turns off;
+#                                stop: by the control socket, keys: by Ctrl-A x on a
+#                                terminal; for both it is paused and resumed before,
+#                                and looked at meanwhile
+#   --pvh                        its kernel is the vmlinux of the bzImage, by PVH
 #   --hotplug N                  take CPUs off and on so often, an NMI to all after each
 #   --expect WHAT                enabled, no-host, realtime, nopvspin, single; default
 #                                what --cpus, --pv and --cmdline make of it
@@ -24,11 +29,12 @@
 # on), so that what KVM counts are kicks.
 pv=-pv-send-ipi,-pv-sched-yield
 guest_cpus=1 guest_kernel=6.12 seconds=3 cmdline='' expect='' end=poweroff options=()
-halt=kernel transport=auto apic='' hotplug=0
+halt=kernel transport=auto apic='' hotplug=0 pvh=''
 while [[ $# -gt 0 ]]; do
   case $1 in
     --pv=*) pv+=${pv:+,}${1#--pv=} && shift && continue ;;
     --all-pv) pv='' && shift && continue ;;
+    --pvh) pvh=yes && shift && continue ;;
     --no-x2apic) apic=xapic && options+=("$1") && shift && continue ;;
     --*) [[ $# -ge 2 ]] || usage_error "linux: $1 needs a value" ;;
     *) usage_error "linux: $1: not an option" ;;
@@ -49,6 +55,9 @@ while [[ $# -gt 0 ]]; do
   esac
   shift 2
 done
+[[ $end =~ ^(poweroff|reboot|kexec|stop|keys)$ ]] ||
+  usage_error "linux: --end $end: not poweroff, reboot, kexec, stop or keys"
+[[ -z $pvh || $end != kexec ]] || usage_error "linux: --pvh --end kexec: kexec starts bzImages only"
 if [[ -z $expect && $guest_cpus == 1 ]]; then
   expect=single
 elif [[ -z $expect ]]; then
@@ -84,10 +93,22 @@ fi
 # shellcheck source-path=SCRIPTDIR source=../guest/tree.sh
 . "$LAB_DIR/guest/tree.sh"
 guest_files "$guest_kernel"
-[[ $end != kexec ]] || guest_kexec
+[[ -z $pvh ]] || guest_vmlinux
+case $end in
+  kexec) guest_kexec ;;
+  stop | keys)
+    asker=$(lab_cc "$LAB_DIR/probes/ask.c")
+    terminal=$(lab_cc "$LAB_DIR/probes/terminal.c")
+    lab_file "$asker" /bin/ask
+    lab_file "$terminal" /bin/terminal
+    options+=(--control /tmp/control)
+    ;;
+esac
 lab_file "$LAB_DIR/guest/check" /bin/check-linux
+lab_file "$LAB_DIR/guest/operate" /bin/operate-linux
 lab_vmm_file
 lab_command check-linux "$guest_cpus" "$message" "$hypercalls" "${apic:-any}" "$hotplug" "$halt" \
+  "$end" "${pvh:-no}" \
   vmm-reference run --kernel /guest/vmlinuz --initrd /guest/initrd --stats \
   --cpus "$guest_cpus" "${options[@]}" --pv="$pv" \
   --cmdline "console=ttyS0 quiet panic=-1 type=yes contend=$seconds hotplug=$hotplug end=$end $cmdline"

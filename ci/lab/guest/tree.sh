@@ -26,6 +26,32 @@ guest_files() {
   lab_file "$run_dir/guest.cpio" /guest/initrd
 }
 
+# guest_vmlinux: the guest's kernel is the ELF file that its bzImage has in it, with
+# the note by which it is booted by PVH. `guest_files` first.
+guest_vmlinux() {
+  local image=$stage/guest/vmlinuz
+  mkdir -p "$run_dir/vmlinux"
+  guest_payload "$image" >"$run_dir/vmlinux/vmlinuz" || lab_die "$image: no vmlinux came out of it"
+  mv "$run_dir/vmlinux/vmlinuz" "$image"
+}
+
+# guest_payload BZIMAGE: prints what it unpacks when it boots: an ELF file. Where that
+# is and how long is in its header (Documentation/arch/x86/boot.rst); its last four
+# bytes are the length of what comes out.
+guest_payload() {
+  local sectors at length magic payload=$run_dir/vmlinux/payload
+  sectors=$(od -An -tu1 -j $((0x1f1)) -N 1 "$1")
+  at=$(od -An -tu4 -j $((0x248)) -N 4 "$1")
+  length=$(od -An -tu4 -j $((0x24c)) -N 4 "$1")
+  tail -c +$(((sectors + 1) * 512 + at + 1)) "$1" | head -c $((length - 4)) >"$payload"
+  magic=$(od -An -tx1 -N 4 "$payload")
+  case $magic in
+    ' 28 b5 2f fd') lab_need zstd:zstd && zstd -dcq --long=31 "$payload" ;;
+    ' fd 37 7a 58') xz -dc "$payload" ;;
+    *) lab_die "$1: its payload begins with$magic, which is neither zstd nor xz" ;;
+  esac
+}
+
 # guest_package PROGRAM: prints the Debian package that has it.
 guest_package() {
   case $1 in

@@ -64,7 +64,8 @@ pub(super) struct RunArgs {
     #[arg(long, default_value = "auto", value_parser = auto::parser::<Transport>())]
     transport: Auto<Transport>,
     /// What stands in for KVM's directed yield after a kick that comes to this
-    /// process; by default nothing with --halt userspace, else hold
+    /// process; by default nothing with --halt userspace (Linux's waiters seldom halt,
+    /// and holds gain nothing), else hold
     #[arg(long = "yield", value_enum, value_name = "POLICY")]
     yielding: Option<YieldPolicy>,
     /// With --halt userspace: the guest's local APICs have no x2APIC mode

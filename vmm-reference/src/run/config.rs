@@ -170,7 +170,7 @@ impl RunConfig {
 
     /// What its scheduler does beyond waking whom is kicked: unless it was chosen,
     /// nothing where the guest's interrupts come from this process. Holds know of
-    /// them, and have not been found to gain there.
+    /// them, and gain nothing there: docs/LINUX.md has the figures.
     pub fn policy(&self) -> Policy {
         let usual = match self.halt {
             HaltMode::Kernel => Policy::default().yielding,
