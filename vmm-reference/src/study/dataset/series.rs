@@ -20,8 +20,12 @@ pub enum Waiter {
     /// A queue of waiters, each on a cache line of its own (MCS); halts past a
     /// threshold, and is kicked.
     PvQueue,
-    /// As a Linux kernel does that sees no PV_UNHALT.
+    /// As a Linux kernel does that sees a hypervisor but no PV_UNHALT: whoever is
+    /// first when the lock is free (test-and-set; virt_spin_lock in
+    /// arch/x86/include/asm/qspinlock.h).
     LinuxNative,
+    /// As a Linux kernel does on hardware, and with `nopvspin`: a queue that spins.
+    LinuxQueue,
     /// As a Linux kernel does that sees PV_UNHALT: a queue, and halts.
     LinuxPv,
 }
@@ -83,7 +87,8 @@ impl fmt::Display for Series {
             Waiter::Preemptable => "preemptable ticket, spins",
             Waiter::PvTicket => "PV ticket",
             Waiter::PvQueue => "PV queue",
-            Waiter::LinuxNative => "Linux without PV locks",
+            Waiter::LinuxNative => "Linux without PV_UNHALT (test-and-set)",
+            Waiter::LinuxQueue => "Linux with nopvspin (a queue that spins)",
             Waiter::LinuxPv => "Linux with PV locks",
         })?;
         f.write_str(match self.halts {
