@@ -46,6 +46,10 @@ pub(super) struct StudyArgs {
     /// How long all of it may take, in seconds [default: 300, quick: 60]
     #[arg(long, value_parser = seconds, value_name = "SECONDS")]
     budget: Option<Finite>,
+    /// Only these loads: short, long (sections; --quick has none), uncontended, mixed
+    /// (beside vCPUs that compute or sleep)
+    #[arg(long, value_delimiter = ',', value_parser = load, value_name = "LIST")]
+    loads: Option<Vec<Load>>,
     /// The folder for report.html, data.json and data.csv
     #[arg(long, default_value = "study", value_name = "DIR")]
     out: PathBuf,
@@ -100,6 +104,15 @@ fn seconds(text: &str) -> Result<Finite, String> {
     Finite::new(value)
         .filter(|value| (0.001..=86_400.0).contains(&value.get()))
         .ok_or_else(|| "not in 0.001 to 86400".to_string())
+}
+
+/// A load of the plan, by the name that it has in a file.
+fn load(text: &str) -> Result<Load, String> {
+    let mut loads = plan::LOADS.into_iter();
+    loads.find(|load| load.id() == text).ok_or_else(|| {
+        let names = plan::LOADS.map(Load::id).join(", ");
+        format!("not one of {names}")
+    })
 }
 
 impl super::Subcommand for StudyArgs {
@@ -165,7 +178,13 @@ impl StudyArgs {
             yielding: self.yielding,
             ..Policy::default()
         };
-        let cells = plan::cells(extent, cpus, &ways);
+        let mut cells = plan::cells(extent, cpus, &ways);
+        if let Some(loads) = &self.loads {
+            cells.retain(|key| loads.contains(&key.load));
+            if cells.is_empty() {
+                return Err("--loads long: a quick study has no long sections".into());
+            }
+        }
         let timelines = [Waiter::Ticket, Waiter::PvTicket]
             .into_iter()
             .filter_map(|waiter| {

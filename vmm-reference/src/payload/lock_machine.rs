@@ -5,16 +5,16 @@
 //! guest (HLT, a hypercall, the exit port), its `run` returns, and the
 //! next call goes on behind that instruction.
 
-use std::hint::{black_box, spin_loop};
+use std::hint::spin_loop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
-use hypercall_abi::{KVM_HC_KICK_CPU, Mode, RawHypercall};
-use vm_memory::{VolatileMemory as _, VolatileSlice};
+use vm_memory::VolatileSlice;
 
 use super::image::PARAM_PAGE;
 use super::layout::{lock, mode, param, result, waiter};
+use super::machine::{bump, kick, word, work};
 use crate::backend::hosted::{Program, ProgramExit};
 use crate::memory::{self, GuestMemory, MemoryError};
 
@@ -48,37 +48,6 @@ struct Pages<'a> {
 }
 
 type Result<T> = std::result::Result<T, MemoryError>;
-
-/// The atomic word at `offset` of a page.
-fn word<'a>(page: &'a VolatileSlice<'_, ()>, offset: u64) -> Result<&'a AtomicU64> {
-    let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-    page.get_atomic_ref(offset)
-        .map_err(|e| MemoryError::Access(e.into()))
-}
-
-/// A word that only its own vCPU writes: no other thread orders by it.
-fn bump(page: &VolatileSlice<'_, ()>, offset: u64) -> Result<()> {
-    let word = word(page, offset)?;
-    word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    Ok(())
-}
-
-/// KVM_HC_KICK_CPU(0, APIC ID), from a kernel in 64-bit mode.
-fn kick(apic_id: u64) -> ProgramExit {
-    ProgramExit::Hypercall(RawHypercall {
-        nr: KVM_HC_KICK_CPU,
-        args: [0, apic_id, 0, 0],
-        mode: Mode::Bits64,
-        cpl: 0,
-    })
-}
-
-/// `rounds` of work that the compiler may not drop.
-fn work(rounds: u64) {
-    for i in 0..rounds {
-        black_box(i);
-    }
-}
 
 impl Program for LockMachine {
     /// The flag is looked at wherever the program could stay for long.

@@ -2,19 +2,26 @@
 //!
 //! - [`layout`]: the pages that guest and host share;
 //! - [`image`]: what lies where in their memory;
+//! - `assembly`: where their machine code is made, and the pieces of it that they
+//!   share; `machine`: what their state machines share;
 //! - [`lock`]: the lock program, as a guest;
 //! - [`lock_code`]: its machine code, for the KVM backend;
 //! - [`lock_machine`]: the same program once more as a state machine, for the
 //!   hosted backend, over the same pages;
+//! - [`calls`]: one hypercall, for `probe`;
 //! - [`loops`]: one exit again and again, for `bench`;
-//! - [`script`]: the guest of the conformance list, both as code and machine.
+//! - [`script`]: the guest of the conformance list, both as code and machine;
+//! - [`waiters`]: the study's guest, both too.
 
+mod assembly;
+pub mod calls;
 pub mod image;
 pub mod layout;
 pub mod lock;
 pub mod lock_code;
 pub mod lock_machine;
 pub mod loops;
+mod machine;
 pub mod script;
 pub mod waiters;
 

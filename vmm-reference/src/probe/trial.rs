@@ -13,7 +13,7 @@ use crate::halt_mode::HaltMode;
 use crate::host::{KvmHost, Virtualization};
 use crate::jail::{self, ThreadKind};
 use crate::payload::image::CodeImage;
-use crate::payload::{ABSENT_APIC_ID, lock_code};
+use crate::payload::{ABSENT_APIC_ID, calls};
 use crate::signals::{self, ending};
 use crate::transport::{HaltKick, Instruction, Transport};
 use crate::vm::{Vm, VmSpec};
@@ -98,9 +98,9 @@ fn run(
 ) -> Result<Trial, ProbeError> {
     ending::check()?;
     let code = match (transport, instruction) {
-        (Transport::Port | Transport::Hosted, _) => lock_code::doorbell_kick(),
-        (Transport::Xen | Transport::Kvm, Instruction::Vmcall) => lock_code::vmcall(),
-        (Transport::Xen | Transport::Kvm, Instruction::Vmmcall) => lock_code::vmmcall(),
+        (Transport::Port | Transport::Hosted, _) => calls::doorbell_kick(),
+        (Transport::Xen | Transport::Kvm, Instruction::Vmcall) => calls::vmcall(),
+        (Transport::Xen | Transport::Kvm, Instruction::Vmmcall) => calls::vmmcall(),
     };
     let halt_kick = HaltKick {
         halt: HaltMode::Userspace,

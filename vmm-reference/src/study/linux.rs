@@ -23,14 +23,26 @@ struct Record {
     vcpus: u32,
     /// Who halts the vCPUs.
     halts: Halts,
-    /// Whether the guest was offered PV_UNHALT.
-    pv: bool,
+    /// How its kernel's locks wait.
+    locks: Locks,
     workload: Load,
     operations: u64,
     /// By the guest's clock.
     seconds: Finite,
     /// What the host counted meanwhile, by the names of `run --stats`.
     counts: BTreeMap<String, Finite>,
+}
+
+/// How the kernel's locks wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Locks {
+    /// It was offered PV_UNHALT.
+    Pv,
+    /// It was not.
+    Native,
+    /// It was, and had `nopvspin` on its command line.
+    Nopvspin,
 }
 
 /// Why a file is no study of Linux.
@@ -100,15 +112,15 @@ impl Record {
         CellKey {
             load: self.workload,
             series: Series {
-                waiter: if self.pv {
-                    Waiter::LinuxPv
-                } else {
-                    Waiter::LinuxNative
+                waiter: match self.locks {
+                    Locks::Pv => Waiter::LinuxPv,
+                    Locks::Native => Waiter::LinuxNative,
+                    Locks::Nopvspin => Waiter::LinuxQueue,
                 },
                 halts: self.halts,
-                transport: match (self.pv, self.halts) {
-                    (true, Halts::Userspace) => Transport::Xen,
-                    (true, Halts::Kernel) => Transport::Kvm,
+                transport: match (self.locks, self.halts) {
+                    (Locks::Pv, Halts::Userspace) => Transport::Xen,
+                    (Locks::Pv, Halts::Kernel) => Transport::Kvm,
                     _ => Transport::None,
                 },
             },
@@ -192,9 +204,9 @@ mod tests {
     use super::super::sample;
     use super::*;
 
-    fn line(turn: u32, vcpus: u32, halts: &str, pv: bool, operations: u64) -> String {
+    fn line(turn: u32, vcpus: u32, halts: &str, locks: &str, operations: u64) -> String {
         format!(
-            "{{\"turn\": {turn}, \"vcpus\": {vcpus}, \"halts\": \"{halts}\", \"pv\": {pv}, \
+            "{{\"turn\": {turn}, \"vcpus\": {vcpus}, \"halts\": \"{halts}\", \"locks\": \"{locks}\", \
              \"workload\": \"hackbench\", \"operations\": {operations}, \"seconds\": 2.5, \
              \"counts\": {{\"exits\": 900, \"halt_exits\": 40, \"hypercalls\": 7, \
              \"vmm_exit_pio\": 3}}}}\n"
@@ -217,15 +229,15 @@ mod tests {
         for turn in 1..=6 {
             for vcpus in [1, 4] {
                 for halts in ["kernel", "userspace"] {
-                    for pv in [false, true] {
-                        let slow = if pv || vcpus == 1 { 1 } else { 4 };
-                        text += &line(turn, vcpus, halts, pv, u64::from(1000 + turn) / slow);
+                    for (locks, slow) in [("native", 4), ("pv", 1), ("nopvspin", 20)] {
+                        let slow = if vcpus == 1 { 1 } else { slow };
+                        text += &line(turn, vcpus, halts, locks, u64::from(1000 + turn) / slow);
                     }
                 }
             }
         }
         let data = read_text("good", &text).unwrap();
-        assert_eq!((data.cells.len(), data.end), (8, End::Narrow));
+        assert_eq!((data.cells.len(), data.end), (12, End::Narrow));
         let cell = &data.cells[0];
         assert_eq!(cell.repetitions.len(), 6);
         let first = &cell.repetitions[0];
@@ -239,7 +251,13 @@ mod tests {
         assert!(!page.contains("/s</") && !page.contains("/s\n"), "{page}");
         let says = crate::study::report::summary::sentences(&data);
         assert!(says[0].starts_with("hackbench at 4x"), "{says:?}");
-        assert!(says[0].contains("times as fast"), "{says:?}");
+        let [queue, unfair] = ["a queue that spins", "test-and-set"].map(|what| {
+            let from = says[0].find(what).unwrap();
+            says[0][from..].split(';').next().unwrap().to_string()
+        });
+        // By the lines.
+        assert!(queue.contains("20 to 20 times as fast"), "{says:?}");
+        assert!(unfair.contains("4.0 to 4.0 times as fast"), "{says:?}");
     }
 
     #[test]
@@ -249,12 +267,12 @@ mod tests {
             ("short", "{\"turn\": 1}", "line 1: missing field"),
             (
                 "load",
-                &line(1, 2, "kernel", true, 9).replace("hackbench", "short"),
+                &line(1, 2, "kernel", "pv", 9).replace("hackbench", "short"),
                 "line 1: short is not a workload of Linux",
             ),
             (
                 "halts",
-                &line(1, 2, "elsewhere", true, 9),
+                &line(1, 2, "elsewhere", "pv", 9),
                 "line 1: unknown variant `elsewhere`",
             ),
         ] {

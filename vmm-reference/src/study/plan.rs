@@ -12,6 +12,9 @@ pub enum Extent {
     Quick,
 }
 
+/// The loads that a study has, in the order of the report.
+pub const LOADS: [Load; 4] = [Load::Short, Load::Long, Load::Uncontended, Load::Mixed];
+
 /// A way to halt and kick that a host has.
 pub type Way = (Halts, Transport);
 
@@ -125,6 +128,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_full_study_has_all_loads_and_no_other() {
+        let mut loads: Vec<Load> = cells(Extent::Full, 2, &WAYS)
+            .iter()
+            .map(|key| key.load)
+            .collect();
+        loads.dedup();
+        assert_eq!(loads, LOADS);
     }
 
     #[test]

@@ -1,29 +1,23 @@
-//! The script guest's machine code, under the rules of [`crate::payload::lock_code`];
+//! The script guest's machine code, under the rules of [`crate::payload::assembly`];
 //! `rdi` is the result page, `rsi` the list. There is a stack for the interrupt
 //! handler: the upper end of the result page.
 
-#![expect(
-    unsafe_code,
-    reason = "machine code is assembled here and its bytes are taken by symbol"
-)]
-
-use core::arch::global_asm;
+#![expect(unsafe_code, reason = "machine code: see assembly::program")]
 
 use hypercall_abi::doorbell;
 
-use super::{BOARD, EOI, op, record, result};
+use super::{BOARD, EOI, op, record, result, slot};
 use crate::devices::EXIT_PORT;
+use crate::payload::assembly::kick;
+use crate::payload::assembly::program::{between, program};
 use crate::payload::layout::issue;
-use crate::payload::lock_code::code;
 
 // Registers that live throughout:
 //   rdi result page   rbp the record      r10 the list
 //   r8  board         r11 the round
-global_asm!(
-    ".pushsection .rodata.vmm_reference_script, \"a\"",
-    ".balign 16",
-    ".globl vmm_reference_script_start", ".hidden vmm_reference_script_start",
-    "vmm_reference_script_start:",
+program! {
+    /// The program for 64-bit mode.
+    pub fn script = "script";
     "   lea  rsp, [rdi + 0x1000]",
     "   mov  rbp, rsi",
     "   mov  r10, rsi",
@@ -71,16 +65,7 @@ global_asm!(
     "   mov  rdx, [rbp + {D}]",
     "   mov  rsi, [rbp + {E}]",
     "   cmp  qword ptr [rbp + {ISSUE}], {VMCALL}",
-    "   je   .Lscript_vmcall",
-    "   ja   .Lscript_vmmcall",
-    "   out  {DOORBELL}, eax",
-    "   jmp  .Lscript_called",
-    ".Lscript_vmcall:",
-    "   vmcall",
-    "   jmp  .Lscript_called",
-    ".Lscript_vmmcall:",
-    "   vmmcall",
-    ".Lscript_called:",
+    kick::call!("script"),
     "   mov  r9, [rbp + {SLOT}]",
     "   mov  [rdi + r9], rax",
     // No register but RAX may have changed.
@@ -159,92 +144,60 @@ global_asm!(
     "   pop  rdx",
     "   pop  rcx",
     "   pop  rax",
-    "   iretq",
-    ".globl vmm_reference_script_end", ".hidden vmm_reference_script_end",
-    "vmm_reference_script_end:",
-    ".popsection",
-    BOARD = const BOARD,
-    RECORD = const record::SIZE,
-    OP = const record::OP,
-    A = const record::A,
-    B = const record::B,
-    C = const record::C,
-    D = const record::D,
-    E = const record::E,
-    SLOT = const record::SLOT,
-    ISSUE = const record::ISSUE,
-    CALL = const op::CALL,
-    HALT = const op::HALT,
-    HALT_INTERRUPTS = const op::HALT_INTERRUPTS,
-    SET = const op::SET,
-    WAIT = const op::WAIT,
-    HALT_UNTIL = const op::HALT_UNTIL,
-    LOAD = const op::LOAD,
-    LOOP = const op::LOOP,
-    INTERRUPTS_ON = const op::INTERRUPTS_ON,
-    EOI = const EOI,
-    AT = const result::AT,
-    HALTS = const result::HALTS,
-    CLOBBERED = const result::CLOBBERED,
-    INTERRUPTS = const result::INTERRUPTS,
-    VMCALL = const issue::VMCALL,
-    DOORBELL = const doorbell::PORT,
-    EXIT_PORT = const EXIT_PORT,
-);
+    "   iretq";
+    BOARD = BOARD,
+    RECORD = record::SIZE,
+    OP = record::OP,
+    A = record::A,
+    B = record::B,
+    C = record::C,
+    D = record::D,
+    E = record::E,
+    SLOT = record::SLOT,
+    ISSUE = record::ISSUE,
+    CALL = op::CALL,
+    HALT = op::HALT,
+    HALT_INTERRUPTS = op::HALT_INTERRUPTS,
+    SET = op::SET,
+    WAIT = op::WAIT,
+    HALT_UNTIL = op::HALT_UNTIL,
+    LOAD = op::LOAD,
+    LOOP = op::LOOP,
+    INTERRUPTS_ON = op::INTERRUPTS_ON,
+    EOI = EOI,
+    AT = result::AT,
+    HALTS = result::HALTS,
+    CLOBBERED = result::CLOBBERED,
+    INTERRUPTS = result::INTERRUPTS,
+    VMCALL = issue::VMCALL,
+    DOORBELL = doorbell::PORT,
+    EXIT_PORT = EXIT_PORT,
+}
 
-// One hypercall from 32-bit code: the registers are the entry's, with whatever
-// stands in their upper halves. `edi` is the result page, `ebp` the transport.
-global_asm!(
-    ".pushsection .rodata.vmm_reference_script, \"a\"",
-    ".balign 16",
+program! {
+    /// One hypercall from 32-bit code: the registers are the entry's, with whatever
+    /// stands in their upper halves. `edi` is the result page, `ebp` the transport.
+    pub fn call32 = "call32";
     ".code32",
-    ".globl vmm_reference_call32_start", ".hidden vmm_reference_call32_start",
-    "vmm_reference_call32_start:",
     "   cmp  ebp, {VMCALL}",
-    "   je   .Lcall32_vmcall",
-    "   ja   .Lcall32_vmmcall",
-    "   out  {DOORBELL}, eax",
-    "   jmp  .Lcall32_called",
-    ".Lcall32_vmcall:",
-    "   vmcall",
-    "   jmp  .Lcall32_called",
-    ".Lcall32_vmmcall:",
-    "   vmmcall",
-    ".Lcall32_called:",
+    kick::call!("call32"),
     "   mov  [edi + {SLOT}], eax",
     "   xor  eax, eax",
     "   out  {EXIT_PORT}, al",
     ".Lcall32_off:",
     "   jmp  .Lcall32_off",
-    ".globl vmm_reference_call32_end", ".hidden vmm_reference_call32_end",
-    "vmm_reference_call32_end:",
-    ".code64",
-    ".popsection",
-    VMCALL = const issue::VMCALL,
-    DOORBELL = const doorbell::PORT,
-    SLOT = const super::slot(0),
-    EXIT_PORT = const EXIT_PORT,
-);
-
-unsafe extern "C" {
-    static vmm_reference_script_start: u8;
-    static vmm_reference_script_interrupt: u8;
-    static vmm_reference_script_end: u8;
-    static vmm_reference_call32_start: u8;
-    static vmm_reference_call32_end: u8;
+    ".code64";
+    VMCALL = issue::VMCALL,
+    DOORBELL = doorbell::PORT,
+    SLOT = slot(0),
+    EXIT_PORT = EXIT_PORT,
 }
 
-/// The program for 64-bit mode.
-pub fn script() -> &'static [u8] {
-    code!(vmm_reference_script_start, vmm_reference_script_end)
-}
-
-/// Where in it the interrupt handler is.
+/// Where in [`script`] the interrupt handler is.
 pub fn interrupt_handler() -> u64 {
-    code!(vmm_reference_script_start, vmm_reference_script_interrupt).len() as u64
-}
-
-/// One hypercall from 32-bit code.
-pub fn call32() -> &'static [u8] {
-    code!(vmm_reference_call32_start, vmm_reference_call32_end)
+    between!(
+        "vmm_reference_script_start",
+        "vmm_reference_script_interrupt"
+    )
+    .len() as u64
 }

@@ -3,15 +3,15 @@
 
 use std::hint::spin_loop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use hypercall_abi::{Mode, RawHypercall};
-use vm_memory::{VolatileMemory as _, VolatileSlice};
 
 use super::{BOARD, EOI, op, record, result, script_page};
 use crate::backend::hosted::{Program, ProgramExit};
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::payload::image::result_page;
+use crate::payload::machine::word;
 
 /// One vCPU's run of its list.
 #[derive(Debug)]
@@ -158,13 +158,6 @@ impl ScriptMachine {
         self.at += 1;
         Ok(None)
     }
-}
-
-/// The atomic word at `offset` of a page.
-fn word<'a>(page: &'a VolatileSlice<'_, ()>, offset: u64) -> Result<&'a AtomicU64, MemoryError> {
-    let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-    page.get_atomic_ref(offset)
-        .map_err(|e| MemoryError::Access(e.into()))
 }
 
 impl Program for ScriptMachine {

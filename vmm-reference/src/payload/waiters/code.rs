@@ -1,45 +1,28 @@
-//! The study's guest as machine code: see [`crate::payload::lock_code`] for how such a
-//! program is entered and what it may use, and for why the ticket lock loses no
-//! wake-up.
+//! The study's guest as machine code, on the pieces of
+//! [`crate::payload::assembly`], which has their registers; `r12` is the vCPU's
+//! own node.
 //!
-//! The queue loses none either: a waiter publishes HALTED by an atomic exchange
-//! before its HLT, and who grants swaps in GRANTED: it finds either WAITING, and
-//! the waiter's exchange fails, or HALTED, and kicks. A kick before the HLT is
-//! latched by the host.
+//! The queue loses no wake-up either: a waiter publishes HALTED by an atomic
+//! exchange before its HLT, and who grants swaps in GRANTED: it finds either
+//! WAITING, and the waiter's exchange fails, or HALTED, and kicks. A kick before
+//! the HLT is latched by the host.
 
-#![expect(
-    unsafe_code,
-    reason = "machine code is assembled here and its bytes are taken by symbol"
-)]
-
-use core::arch::global_asm;
-
-use cpuid_features::{KVM_CPUID_FEATURES, KvmFeatures};
-use hypercall_abi::{KVM_HC_KICK_CPU, doorbell};
+#![expect(unsafe_code, reason = "machine code: see assembly::program")]
 
 use super::layout::{COMPUTE_ROUNDS, lock_more, mode, node, param_more, result_more, role};
-use crate::devices::EXIT_PORT;
-use crate::payload::layout::{issue, lock, param, result, waiter};
-use crate::payload::lock_code::code;
+use crate::payload::assembly::program::lock_program;
+use crate::payload::assembly::{clock, frame, histogram, kick, section, ticket};
 
-// Registers that live throughout:
-//   rdi result page   r8  lock          r10 own APIC ID   r12 own node
-//   r15 param page    r9  its table     r11 mode
-//   r13 ticket        r14 start of the wait, then its length
-global_asm!(
-    ".pushsection .rodata.vmm_reference_waiters, \"a\"",
-    ".balign 16",
-    ".globl vmm_reference_waiters_start", ".hidden vmm_reference_waiters_start",
-    "vmm_reference_waiters_start:",
+lock_program! {
+    /// The study's program.
+    pub fn waiters = "waiters";
     "   mov  r15, rsi",
     "   mov  r8,  [rdi + {LOCK}]",
     "   mov  r9,  [rdi + {TABLE}]",
     "   mov  r10, [rdi + {APIC_ID}]",
     "   mov  r11, [r15 + {MODE}]",
     "   lea  r12, [rdi + {NODE}]",
-    "   rdtsc",
-    "   shl  rdx, 32",
-    "   or   rax, rdx",
+    clock::read!(),
     "   mov  [rdi + {ENTRY}], rax",
     "   cmp  r11, {CALIBRATE}",
     "   je   .Lwaiters_calibrate",
@@ -49,21 +32,13 @@ global_asm!(
     // A mode that halts without PV_UNHALT ends with code 1.
     "   cmp  r11, {PV_TICKET}",
     "   jb   .Lwaiters_round",
-    "   mov  eax, {FEATURES_LEAF}",
-    "   xor  ecx, ecx",
-    "   cpuid",
-    "   test eax, {PV_UNHALT}",
-    "   jnz  .Lwaiters_round",
-    "   mov  eax, 1",
-    "   jmp  .Lwaiters_exit",
+    frame::needs_pv_unhalt!("waiters"),
 
     ".Lwaiters_round:",
     "   cmp  qword ptr [r15 + {STOP}], 0",
     "   jne  .Lwaiters_out",
     ".Lwaiters_acquire:",
-    "   rdtsc",
-    "   shl  rdx, 32",
-    "   or   rax, rdx",
+    clock::read!(),
     "   mov  r14, rax",
     "   cmp  r11, {TEST_AND_SET}",
     "   je   .Lwaiters_word",
@@ -73,38 +48,11 @@ global_asm!(
     "   je   .Lwaiters_queue",
 
     // Ticket, with and without halts.
-    "   mov  r13d, 1",
-    "   lock xadd [r8 + {NEXT}], r13",
-    "   cmp  [r8 + {SERVING}], r13",
-    "   je   .Lwaiters_enter",
-    ".Lwaiters_ticket:",
-    "   mov  rcx, [r15 + {THRESHOLD}]",
-    ".Lwaiters_ticket_round:",
-    "   pause",
-    "   cmp  [r8 + {SERVING}], r13",
-    "   je   .Lwaiters_enter",
-    "   dec  rcx",
-    "   jnz  .Lwaiters_ticket_round",
+    ticket::draw!("waiters"),
+    ticket::spin!("waiters"),
     "   cmp  r11, {PV_TICKET}",
     "   jne  .Lwaiters_ticket_on",
-    "   mov  rbp, r13",
-    "   and  rbp, [r15 + {WAITER_MASK}]",
-    "   add  rbp, rbp",
-    "   mov  [r9 + rbp * {WAITER_HALF} + {WAITER_APIC_ID}], r10",
-    "   lea  rax, [r13 + 1]",
-    "   xchg [r9 + rbp * {WAITER_HALF} + {WAITER_TICKET}], rax",
-    "   cmp  [r8 + {SERVING}], r13",
-    "   je   .Lwaiters_unpublish",
-    "   inc  qword ptr [rdi + {HALTS}]",
-    "   hlt",
-    "   cmp  [r8 + {SERVING}], r13",
-    "   je   .Lwaiters_unpublish",
-    ".Lwaiters_ticket_on:",
-    "   cmp  qword ptr [r15 + {STOP}], 0",
-    "   je   .Lwaiters_ticket",
-    "   jmp  .Lwaiters_out",
-    ".Lwaiters_unpublish:",
-    "   mov  qword ptr [r9 + rbp * {WAITER_HALF} + {WAITER_TICKET}], 0",
+    ticket::halt!("waiters"),
     "   jmp  .Lwaiters_enter",
 
     // Preemptable ticket: SERVING counts the sections that are over. Who is due
@@ -179,9 +127,7 @@ global_asm!(
 
     // The critical section.
     ".Lwaiters_enter:",
-    "   rdtsc",
-    "   shl  rdx, 32",
-    "   or   rax, rdx",
+    clock::read!(),
     "   mov  [rdi + {ENTERED}], rax",
     "   mov  rcx, rax",
     "   sub  rax, r14",
@@ -199,26 +145,7 @@ global_asm!(
     "   lea  r12, [rdi + {INNER_NODE}]",
     "   jmp  .Lwaiters_acquire",
     ".Lwaiters_section:",
-    "   lea  rax, [r10 + 1]",
-    "   cmp  qword ptr [r8 + {OWNER}], 0",
-    "   je   .Lwaiters_owned",
-    "   inc  qword ptr [rdi + {VIOLATIONS}]",
-    ".Lwaiters_owned:",
-    "   mov  [r8 + {OWNER}], rax",
-    "   mov  rbx, [r8 + {COUNTER}]",
-    "   mov  rcx, [r15 + {HOLD}]",
-    "   jrcxz .Lwaiters_held",
-    ".Lwaiters_hold:",
-    "   dec  rcx",
-    "   jnz  .Lwaiters_hold",
-    ".Lwaiters_held:",
-    "   inc  rbx",
-    "   mov  [r8 + {COUNTER}], rbx",
-    "   cmp  [r8 + {OWNER}], rax",
-    "   je   .Lwaiters_leave",
-    "   inc  qword ptr [rdi + {VIOLATIONS}]",
-    ".Lwaiters_leave:",
-    "   mov  qword ptr [r8 + {OWNER}], 0",
+    section::hold!("waiters"),
 
     // Unlock, each in its way.
     "   cmp  r11, {PV_QUEUE}",
@@ -227,15 +154,8 @@ global_asm!(
     "   je   .Lwaiters_unword",
     "   cmp  r11, {PREEMPTABLE}",
     "   je   .Lwaiters_unpreemptable",
-    "   lea  rax, [r13 + 1]",
-    "   mov  rbp, rax",
-    "   and  rbp, [r15 + {WAITER_MASK}]",
-    "   add  rbp, rbp",
-    "   xchg [r8 + {SERVING}], rax",
-    "   add  r13, 2",
-    "   cmp  [r9 + rbp * {WAITER_HALF} + {WAITER_TICKET}], r13",
-    "   jne  .Lwaiters_book",
-    "   mov  rcx, [r9 + rbp * {WAITER_HALF} + {WAITER_APIC_ID}]",
+    ticket::unlock!("waiters"),
+    ticket::sleeper!(),
     "   jmp  .Lwaiters_kick",
     // Under the word, so that only its holder counts.
     ".Lwaiters_unpreemptable:",
@@ -266,15 +186,8 @@ global_asm!(
 
     // KVM_HC_KICK_CPU(flags = 0, APIC ID in rcx).
     ".Lwaiters_kick:",
-    "   mov  eax, {KICK_CPU}",
-    "   xor  ebx, ebx",
-    "   cmp  qword ptr [r15 + {ISSUE}], {VMCALL}",
-    "   jae  .Lwaiters_instruction",
-    "   out  {DOORBELL}, eax",
-    ".Lwaiters_kicked:",
-    "   inc  qword ptr [rdi + {KICKS}]",
-    "   test rax, rax",
-    "   jnz  .Lwaiters_refused",
+    kick::number!(),
+    kick::issue!("waiters"),
 
     // Book the wait: layout::result::bucket; and the longest, with its time.
     ".Lwaiters_book:",
@@ -284,26 +197,11 @@ global_asm!(
     "   mov  rax, [rdi + {ENTERED}]",
     "   mov  [rdi + {LONGEST_END}], rax",
     ".Lwaiters_shorter:",
-    "   cmp  r14, 4",
-    "   jb   .Lwaiters_bucket",
-    "   bsr  rcx, r14",
-    "   lea  rax, [rcx * 4 - 4]",
-    "   sub  ecx, 2",
-    "   shr  r14, cl",
-    "   and  r14d, 3",
-    "   add  r14, rax",
-    ".Lwaiters_bucket:",
-    "   inc  qword ptr [rdi + r14 * 8 + {HISTOGRAM}]",
+    histogram::count!("waiters", "bucket"),
     "   cmp  r8, [rdi + {LOCK}]",
     "   jne  .Lwaiters_outer",
     "   inc  qword ptr [rdi + {ACQUISITIONS}]",
-    "   mov  rcx, [r15 + {THINK}]",
-    "   test rcx, rcx",
-    "   jz   .Lwaiters_round",
-    ".Lwaiters_think:",
-    "   dec  rcx",
-    "   jnz  .Lwaiters_think",
-    "   jmp  .Lwaiters_round",
+    section::think!("waiters"),
     // The inner section is over: the outer one.
     ".Lwaiters_outer:",
     "   mov  rcx, [rdi + {OUTER_ENTERED}]",
@@ -315,16 +213,7 @@ global_asm!(
     "   lea  r12, [rdi + {NODE}]",
     "   jmp  .Lwaiters_section",
 
-    ".Lwaiters_instruction:",
-    "   ja   .Lwaiters_vmmcall",
-    "   vmcall",
-    "   jmp  .Lwaiters_kicked",
-    ".Lwaiters_vmmcall:",
-    "   vmmcall",
-    "   jmp  .Lwaiters_kicked",
-    ".Lwaiters_refused:",
-    "   inc  qword ptr [rdi + {KICK_ERRORS}]",
-    "   jmp  .Lwaiters_book",
+    kick::by_instruction!("waiters"),
 
     // A vCPU that takes no lock.
     ".Lwaiters_compute:",
@@ -350,9 +239,7 @@ global_asm!(
     "   cmp  rcx, -1",
     "   je   .Lwaiters_sleep",
     "   mov  rbx, rcx",
-    "   rdtsc",
-    "   shl  rdx, 32",
-    "   or   rax, rdx",
+    clock::read!(),
     "   mov  [rdi + {ANSWER}], rax",
     "   mov  [rdi + {ANSWERED}], rbx",
     "   jmp  .Lwaiters_question",
@@ -360,9 +247,7 @@ global_asm!(
     "   cmp  qword ptr [r15 + {STOP}], 0",
     "   jne  .Lwaiters_out",
     "   hlt",
-    "   rdtsc",
-    "   shl  rdx, 32",
-    "   or   rax, rdx",
+    clock::read!(),
     "   xor  r14d, r14d",
     "   xchg [rdi + {WOKEN}], r14",
     "   test r14, r14",
@@ -373,16 +258,7 @@ global_asm!(
     "   sub  rax, r14",
     "   cmovb rax, rcx",
     "   mov  r14, rax",
-    "   cmp  r14, 4",
-    "   jb   .Lwaiters_woken",
-    "   bsr  rcx, r14",
-    "   lea  rax, [rcx * 4 - 4]",
-    "   sub  ecx, 2",
-    "   shr  r14, cl",
-    "   and  r14d, 3",
-    "   add  r14, rax",
-    ".Lwaiters_woken:",
-    "   inc  qword ptr [rdi + r14 * 8 + {HISTOGRAM}]",
+    histogram::count!("waiters", "woken"),
     // Rounds as long as those of the calibration, on a line of its own.
     "   mov  rcx, [r15 + {BURST}]",
     ".Lwaiters_burst:",
@@ -393,109 +269,46 @@ global_asm!(
     "   jmp  .Lwaiters_sleep",
 
     // Leave. A place in a queue is dropped: all others leave too.
-    ".Lwaiters_out:",
-    "   mov  qword ptr [rdi + {DONE}], 1",
-    "   xor  eax, eax",
-    ".Lwaiters_exit:",
-    "   out  {EXIT_PORT}, al",
-    ".Lwaiters_off:",
-    "   hlt",
-    "   jmp  .Lwaiters_off",
+    frame::ends!("waiters"),
 
     // Calibration: the rounds of the ticket's spin, on one that never comes.
     ".Lwaiters_calibrate:",
-    "   mov  r14, rax",
-    "   mov  r13, -1",
-    "   mov  rcx, [r15 + {THRESHOLD}]",
-    ".Lwaiters_calibrate_round:",
-    "   pause",
-    "   cmp  [r8 + {SERVING}], r13",
-    "   je   .Lwaiters_out",
-    "   dec  rcx",
-    "   jnz  .Lwaiters_calibrate_round",
-    "   rdtsc",
-    "   shl  rdx, 32",
-    "   or   rax, rdx",
-    "   sub  rax, r14",
-    "   mov  [rdi + {CALIBRATION}], rax",
-    "   jmp  .Lwaiters_out",
-    ".globl vmm_reference_waiters_end", ".hidden vmm_reference_waiters_end",
-    "vmm_reference_waiters_end:",
-    ".popsection",
-    LOCK = const result_more::LOCK,
-    TABLE = const result_more::TABLE,
-    INNER = const result_more::INNER,
-    INNER_TABLE = const result_more::INNER_TABLE,
-    INNER_NODE = const result_more::INNER_NODE,
-    OUTER_TICKET = const result_more::OUTER_TICKET,
-    OUTER_WAIT = const result_more::OUTER_WAIT,
-    OUTER_ENTERED = const result_more::OUTER_ENTERED,
-    WAKES = const result_more::WAKES,
-    WOKEN = const result_more::WOKEN,
-    QUESTION = const result_more::QUESTION,
-    ANSWERED = const result_more::ANSWERED,
-    ANSWER = const result_more::ANSWER,
-    COMPUTES = const role::COMPUTES,
-    BURST = const param_more::BURST,
-    NODE = const result_more::NODE,
-    ENTRY = const result_more::ENTRY,
-    ENTERED = const result_more::ENTERED,
-    LONGEST = const result_more::LONGEST,
-    LONGEST_END = const result_more::LONGEST_END,
-    ROLE = const result_more::ROLE,
-    BACKGROUND = const result_more::BACKGROUND,
-    COMPUTE_ROUNDS = const COMPUTE_ROUNDS,
-    WORD = const lock_more::WORD,
-    TAIL = const lock_more::TAIL,
-    PATIENCE = const param_more::PATIENCE,
-    NODE_NEXT = const node::NEXT,
-    NODE_STATE = const node::STATE,
-    NODE_APIC_ID = const node::APIC_ID,
-    WAITING = const node::WAITING,
-    GRANTED = const node::GRANTED,
-    HALTED = const node::HALTED,
-    TEST_AND_SET = const mode::TEST_AND_SET,
-    PREEMPTABLE = const mode::PREEMPTABLE,
-    CALIBRATE = const mode::CALIBRATE,
-    PV_TICKET = const mode::PV_TICKET,
-    PV_QUEUE = const mode::PV_QUEUE,
-    WAITER_MASK = const param::WAITER_MASK,
-    MODE = const param::MODE,
-    THRESHOLD = const param::THRESHOLD,
-    HOLD = const param::HOLD,
-    THINK = const param::THINK,
-    STOP = const param::STOP,
-    ISSUE = const param::ISSUE,
-    FEATURES_LEAF = const KVM_CPUID_FEATURES,
-    PV_UNHALT = const KvmFeatures::PV_UNHALT.bits(),
-    VMCALL = const issue::VMCALL,
-    NEXT = const lock::NEXT,
-    SERVING = const lock::SERVING,
-    OWNER = const lock::OWNER,
-    COUNTER = const lock::COUNTER,
-    WAITER_TICKET = const waiter::TICKET,
-    WAITER_APIC_ID = const waiter::APIC_ID,
-    WAITER_HALF = const waiter::SIZE / 2,
-    APIC_ID = const result::APIC_ID,
-    ACQUISITIONS = const result::ACQUISITIONS,
-    HALTS = const result::HALTS,
-    KICKS = const result::KICKS,
-    KICK_ERRORS = const result::KICK_ERRORS,
-    VIOLATIONS = const result::VIOLATIONS,
-    DONE = const result::DONE,
-    CALIBRATION = const result::CALIBRATION,
-    HISTOGRAM = const result::HISTOGRAM,
-    KICK_CPU = const KVM_HC_KICK_CPU,
-    DOORBELL = const doorbell::PORT,
-    EXIT_PORT = const EXIT_PORT,
-);
-
-unsafe extern "C" {
-    static vmm_reference_waiters_start: u8;
-    static vmm_reference_waiters_end: u8;
-}
-
-/// The study's program.
-pub fn waiters() -> &'static [u8] {
-    code!(vmm_reference_waiters_start, vmm_reference_waiters_end)
+    clock::calibration!("waiters");
+    LOCK = result_more::LOCK,
+    TABLE = result_more::TABLE,
+    INNER = result_more::INNER,
+    INNER_TABLE = result_more::INNER_TABLE,
+    INNER_NODE = result_more::INNER_NODE,
+    OUTER_TICKET = result_more::OUTER_TICKET,
+    OUTER_WAIT = result_more::OUTER_WAIT,
+    OUTER_ENTERED = result_more::OUTER_ENTERED,
+    WAKES = result_more::WAKES,
+    WOKEN = result_more::WOKEN,
+    QUESTION = result_more::QUESTION,
+    ANSWERED = result_more::ANSWERED,
+    ANSWER = result_more::ANSWER,
+    COMPUTES = role::COMPUTES,
+    BURST = param_more::BURST,
+    NODE = result_more::NODE,
+    ENTRY = result_more::ENTRY,
+    ENTERED = result_more::ENTERED,
+    LONGEST = result_more::LONGEST,
+    LONGEST_END = result_more::LONGEST_END,
+    ROLE = result_more::ROLE,
+    BACKGROUND = result_more::BACKGROUND,
+    COMPUTE_ROUNDS = COMPUTE_ROUNDS,
+    WORD = lock_more::WORD,
+    TAIL = lock_more::TAIL,
+    PATIENCE = param_more::PATIENCE,
+    NODE_NEXT = node::NEXT,
+    NODE_STATE = node::STATE,
+    NODE_APIC_ID = node::APIC_ID,
+    WAITING = node::WAITING,
+    GRANTED = node::GRANTED,
+    HALTED = node::HALTED,
+    TEST_AND_SET = mode::TEST_AND_SET,
+    PREEMPTABLE = mode::PREEMPTABLE,
+    CALIBRATE = mode::CALIBRATE,
+    PV_TICKET = mode::PV_TICKET,
+    PV_QUEUE = mode::PV_QUEUE,
 }

@@ -1,6 +1,8 @@
 //! What a study measured, as it is kept in a file.
 //!
+//! - [`load`]: what the guest does; [`series`]: how it waits for its lock;
 //! - [`cell`]: what was measured: a [`CellKey`] and its repetitions;
+//! - [`repetition`]: what one of them measured;
 //! - [`waits`]: how long the lock was waited for, as a histogram;
 //! - [`host`]: the host, its noise and what disturbed it;
 //! - [`timeline`]: the vCPUs around the worst wait;
@@ -11,6 +13,9 @@
 pub mod cell;
 pub mod csv;
 pub mod host;
+pub mod load;
+pub mod repetition;
+pub mod series;
 pub mod timeline;
 pub mod waits;
 
@@ -19,8 +24,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use cell::{Beside, Cell, CellKey, Halts, Load, Repetition, Role, Series, Transport, Waiter};
+pub use cell::{Cell, CellKey};
 pub use host::{Disturbance, Host, Noise};
+pub use load::Load;
+pub use repetition::{Beside, Repetition, Role};
+pub use series::{Halts, Series, Transport, Waiter};
 pub use timeline::Timeline;
 pub use waits::Waits;
 

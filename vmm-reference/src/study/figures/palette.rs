@@ -13,8 +13,10 @@ pub fn class(series: Series) -> &'static str {
     match (series.waiter, series.halts, series.transport) {
         (Waiter::Ticket, ..) => "s0",
         (Waiter::TestAndSet, ..) => "s1",
-        (Waiter::LinuxNative, Halts::Kernel, _) => "s0",
-        (Waiter::LinuxNative, ..) => "s2",
+        (Waiter::LinuxQueue, Halts::Kernel, _) => "s0",
+        (Waiter::LinuxQueue, ..) => "s2",
+        (Waiter::LinuxNative, Halts::Kernel, _) => "s1",
+        (Waiter::LinuxNative, ..) => "s4",
         (Waiter::LinuxPv, Halts::Kernel, _) => "s5",
         (Waiter::LinuxPv, ..) => "s3",
         (Waiter::Preemptable, ..) => "s2",

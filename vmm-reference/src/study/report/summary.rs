@@ -3,19 +3,28 @@
 
 use crate::study::dataset::{Cell, CellKey, Dataset, Halts, Load, Repetition, Series, Waiter};
 use crate::study::figures::curves::{Sweep, knee_of};
-use crate::study::figures::units::percent;
+use crate::study::figures::units::{nanoseconds, percent};
 use crate::study::figures::{series, telling_vcpus};
+use crate::study::finite::Finite;
 use crate::study::statistics::{Knee, Verdict, median, verdict};
 
 /// The series that spins, as a kernel without PV locks does.
 pub fn spinning(data: &Dataset) -> Option<Series> {
-    let mut all = series(data, Load::Short).into_iter();
+    spinning_in(data, Load::Short)
+}
+
+fn spinning_in(data: &Dataset, load: Load) -> Option<Series> {
+    let mut all = series(data, load).into_iter();
     all.find(|series| series.waiter == Waiter::Ticket)
 }
 
 /// The series that halts and is kicked: in this process where there is one.
 pub fn halting(data: &Dataset) -> Option<Series> {
-    let all = series(data, Load::Short);
+    halting_in(data, Load::Short)
+}
+
+fn halting_in(data: &Dataset, load: Load) -> Option<Series> {
+    let all = series(data, load);
     let tickets = || all.iter().filter(|s| s.waiter == Waiter::PvTicket);
     let here = tickets().find(|s| s.halts == Halts::Userspace);
     let other = all.iter().find(|series| series.is_pv());
@@ -43,42 +52,55 @@ pub fn sentences(data: &Dataset) -> Vec<String> {
     }
 }
 
-/// What PV locks gain for each workload of a Linux guest, by who halts it.
+/// What PV locks gain for each workload of a Linux guest, against what Linux does
+/// without them, by who halts it.
 fn linux(data: &Dataset) -> Vec<String> {
-    let mut sentences = Vec::new();
-    for load in Load::LINUX {
-        let all = series(data, load);
-        let mut words = Vec::new();
-        let Some(vcpus) = telling_vcpus(data, load) else {
-            continue;
-        };
-        for (halts, name) in [
-            (Halts::Userspace, "halts in this process"),
-            (Halts::Kernel, "halts in KVM"),
-        ] {
-            let of = |waiter| {
-                let like = |series: &&Series| (series.waiter, series.halts) == (waiter, halts);
-                cell(data, load, *all.iter().find(like)?, vcpus)
-            };
-            if let Some((native, pv)) = of(Waiter::LinuxNative).zip(of(Waiter::LinuxPv)) {
-                let says = verdict(&native.rates(), &pv.rates(), data.settings.seed);
-                words.push(format!("with {name} {says}"));
-            }
-        }
-        if let Some(of) = all
-            .first()
-            .and_then(|&series| cell(data, load, series, vcpus))
-        {
-            let ratio = data.ratio(&of.key);
-            let id = load.id();
+    Load::LINUX
+        .into_iter()
+        .filter_map(|load| {
+            let vcpus = telling_vcpus(data, load)?;
+            let all = series(data, load);
+            let any = all.first()?;
+            let ratio = data.ratio(&cell(data, load, *any, vcpus)?.key);
+            let against = |waiter| against(data, load, vcpus, waiter);
+            let words: Vec<String> = [
+                ("a queue that spins (nopvspin)", Waiter::LinuxQueue),
+                ("test-and-set (no PV_UNHALT)", Waiter::LinuxNative),
+            ]
+            .into_iter()
+            .filter_map(|(name, waiter)| Some(format!("against {name} {}", against(waiter)?)))
+            .collect();
             let words = match words.is_empty() {
                 true => "not measured".to_string(),
                 false => words.join("; "),
             };
-            sentences.push(format!("{id} at {ratio}x, PV locks against none: {words}."));
-        }
-    }
-    sentences
+            Some(format!("{} at {ratio}x, PV locks: {words}.", load.id()))
+        })
+        .collect()
+}
+
+/// PV locks against another way to wait.
+fn against(data: &Dataset, load: Load, vcpus: u32, other: Waiter) -> Option<String> {
+    let all = series(data, load);
+    let words: Vec<String> = [
+        (Halts::Userspace, "halts in this process"),
+        (Halts::Kernel, "halts in KVM"),
+    ]
+    .into_iter()
+    .filter_map(|(halts, name)| {
+        let of = |waiter| {
+            let like = |series: &&Series| (series.waiter, series.halts) == (waiter, halts);
+            cell(data, load, *all.iter().find(like)?, vcpus)
+        };
+        let says = verdict(
+            &of(other)?.rates(),
+            &of(Waiter::LinuxPv)?.rates(),
+            data.settings.seed,
+        );
+        Some(format!("{says} with {name}"))
+    })
+    .collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 fn three(data: &Dataset) -> [String; 3] {
@@ -93,7 +115,9 @@ fn three(data: &Dataset) -> [String; 3] {
         knees(data, spin, halt),
         spin.zip(halt)
             .and_then(|(spin, halt)| cost(data, spin, halt))
-            .unwrap_or_else(|| "What it costs where nobody waits was not measured.".to_string()),
+            .unwrap_or_else(|| "What it costs where nobody waits was not measured".to_string())
+            + &wakes(data).unwrap_or_default()
+            + ".",
     ]
 }
 
@@ -159,8 +183,29 @@ fn cost(data: &Dataset, spin: Series, halt: Series) -> Option<String> {
         ))
     });
     Some(format!(
-        "Where nobody else wants the lock {free}{}.",
+        "Where nobody else wants the lock {free}{}",
         unfair.unwrap_or_default()
+    ))
+}
+
+/// What vCPUs that sleep bear: how soon they run once they are kicked.
+fn wakes(data: &Dataset) -> Option<String> {
+    let (spin, halt) = (
+        spinning_in(data, Load::Mixed)?,
+        halting_in(data, Load::Mixed)?,
+    );
+    let vcpus = telling_vcpus(data, Load::Mixed)?;
+    let of = |series| {
+        let cell = cell(data, Load::Mixed, series, vcpus)?;
+        let at =
+            |q| median(&cell.each(|repetition| Finite::new(repetition.wake_quantile(q)? as f64)));
+        Some((nanoseconds(at(0.5)?), nanoseconds(at(0.99)?)))
+    };
+    let ((spins, spins_p99), (halts, halts_p99)) = (of(spin)?, of(halt)?);
+    let ratio = data.ratio(&cell(data, Load::Mixed, halt, vcpus)?.key);
+    Some(format!(
+        "; at {ratio}x a sleeping vCPU runs {halts} after its kick (p99 {halts_p99}) beside vCPUs \
+         that halt, {spins} (p99 {spins_p99}) beside vCPUs that spin"
     ))
 }
 
@@ -185,6 +230,23 @@ mod tests {
         );
         assert!(
             cost.contains("no cost was seen") && cost.contains("has 100 % of the mean"),
+            "{cost}"
+        );
+        // As sample::beside has them.
+        assert!(
+            cost.contains("at 4x a sleeping vCPU runs 40 µs after its kick (p99 3 ms) beside"),
+            "{cost}"
+        );
+    }
+
+    #[test]
+    fn wake_ups_are_told_where_they_alone_were_measured() {
+        let mut data = sample::dataset();
+        data.cells.retain(|cell| cell.key.load == Load::Mixed);
+        let [gain, _, cost] = three(&data);
+        assert!(gain.contains("not measured"), "{gain}");
+        assert!(
+            cost.contains("not measured; at 4x a sleeping vCPU runs 40 µs"),
             "{cost}"
         );
     }

@@ -1,4 +1,7 @@
-//! The study's cells on this host's VMs.
+//! The study's cells on this host's VMs: how one runs; `check`: whether what it
+//! left can be believed.
+
+mod check;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,11 +9,14 @@ use std::time::{Duration, Instant};
 
 use vm_memory::{Bytes as _, GuestAddress};
 
+pub use check::CellError;
+use check::LEAVE_LIMIT;
+
 use super::dataset::{CellKey, Halts, Load, Repetition, Timeline, Transport, Waiter};
 use super::driver::{Measure, Run};
 use super::plan::Way;
 use super::reading::{CellVm, Reading};
-use super::waker::{Waker, WakerError};
+use super::waker::Waker;
 use super::window;
 use crate::demo::Backend;
 use crate::halt_mode::HaltMode;
@@ -25,11 +31,8 @@ use crate::signals::ending::{self, Interrupted};
 use crate::stats::meter::Meter;
 use crate::trace::{Collector, Switches, VmTrace};
 use crate::transport::{self, HaltKick};
-use crate::vcpu::Ended;
-use crate::vm::{Vm, VmError, VmSpec, Waited};
+use crate::vm::{Vm, VmSpec, Waited};
 
-/// How long guests may take to leave once they were asked.
-const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 /// Rounds of a short critical section, and of what lies between two.
 const SHORT: (u64, u64) = (50, 100);
 /// The same of long ones.
@@ -38,52 +41,6 @@ const LONG: (u64, u64) = (1000, 2000);
 const BURST: u64 = 10;
 /// Events of a vCPU that a timeline is made from: 4.8 MB.
 const TIMELINE_EVENTS: usize = 200_000;
-
-/// Why a cell measured nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum CellError {
-    /// Its VM can't be had.
-    #[error(transparent)]
-    Vm(#[from] VmError),
-    /// Its memory can't be had.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    /// Its sleeping vCPUs can't be woken.
-    #[error(transparent)]
-    Waker(#[from] WakerError),
-    /// A vCPU failed.
-    #[error("vCPU {vm}.{vcpu}: {reason}")]
-    Vcpu {
-        /// Its VM.
-        vm: usize,
-        /// Its index there.
-        vcpu: usize,
-        /// What happened.
-        reason: String,
-    },
-    /// Two vCPUs were in the critical section at once, or an update was lost.
-    #[error("the lock did not hold: counter {counter}, sum {sum}, {violations} violations")]
-    Violation {
-        /// The counter under the lock.
-        counter: u64,
-        /// What the vCPUs counted.
-        sum: u64,
-        /// Owner words that were wrong.
-        violations: u64,
-    },
-    /// The guest's kicks were refused.
-    #[error("{0} kicks were not answered with 0")]
-    KickRefused(u64),
-    /// A vCPU did not leave the guest.
-    #[error("it did not leave its guests within {} s", LEAVE_LIMIT.as_secs())]
-    Hung,
-    /// A signal ended it.
-    #[error(transparent)]
-    Interrupted(#[from] Interrupted),
-    /// It did not run.
-    #[error("the guest did not run: calibration measured nothing")]
-    Calibration,
-}
 
 /// This host's cells.
 #[derive(Debug)]
@@ -228,7 +185,10 @@ impl Cells {
         WaiterProgram {
             mode: match key.map(|key| key.series.waiter) {
                 // Linux's are not this guest's: no plan has them.
-                None | Some(Waiter::Ticket | Waiter::LinuxNative | Waiter::LinuxPv) => mode::TICKET,
+                None
+                | Some(
+                    Waiter::Ticket | Waiter::LinuxNative | Waiter::LinuxQueue | Waiter::LinuxPv,
+                ) => mode::TICKET,
                 Some(Waiter::TestAndSet) => mode::TEST_AND_SET,
                 Some(Waiter::Preemptable) => mode::PREEMPTABLE,
                 Some(Waiter::PvTicket) => mode::PV_TICKET,
@@ -338,8 +298,8 @@ impl Cells {
         let clock_hz = vms.first().map_or(1, |vm| vm.parts.clock_hz).max(1) as f64;
         let mut memories = Vec::new();
         for (number, vm) in vms.into_iter().enumerate() {
-            check_ends(number, &vm.running.stop()?)?;
-            check_lock(&vm.parts.memory, &program, key.vcpus)?;
+            check::ends(number, &vm.running.stop()?)?;
+            check::lock(&vm.parts.memory, &program, key.vcpus)?;
             memories.push(vm.parts.memory);
         }
         let repetition = after.since(&before, seconds, clock_hz);
@@ -389,41 +349,5 @@ impl Measure for Cells {
 
     fn backend(&self) -> (&'static str, Option<String>) {
         (self.backend.kind().name(), self.why_hosted.clone())
-    }
-}
-
-/// A vCPU failed that ended otherwise than by the program, or by the VMM.
-fn check_ends(vm: usize, ends: &[Ended]) -> Result<(), CellError> {
-    for (vcpu, ended) in ends.iter().enumerate() {
-        if !matches!(ended, Ended::ExitPort(0) | Ended::Stopped) {
-            let reason = ended.to_string();
-            return Err(CellError::Vcpu { vm, vcpu, reason });
-        }
-    }
-    Ok(())
-}
-
-/// The lock held, and all kicks were answered.
-fn check_lock(memory: &GuestMemory, program: &WaiterProgram, vcpus: u32) -> Result<(), CellError> {
-    let sum = |offset| {
-        (0..vcpus).try_fold(0u64, |sum, index| {
-            let own = memory::read_word(memory, result_page(index) + offset)?;
-            Ok::<_, MemoryError>(sum.saturating_add(own))
-        })
-    };
-    let (counter, taken) = (program.counters(memory, vcpus)?, sum(result::ACQUISITIONS)?);
-    let violations = sum(result::VIOLATIONS)?;
-    // One that had to be stopped may stand between its two counts.
-    let complete = sum(result::DONE)? == u64::from(vcpus);
-    if violations != 0 || (complete && counter != taken) {
-        return Err(CellError::Violation {
-            counter,
-            sum: taken,
-            violations,
-        });
-    }
-    match sum(result::KICK_ERRORS)? {
-        0 => Ok(()),
-        refused => Err(CellError::KickRefused(refused)),
     }
 }
