@@ -29,8 +29,12 @@ const PERIOD: Duration = Duration::from_millis(2);
 const ENOUGH: Duration = Duration::from_micros(2);
 /// One known worse is not used.
 const USELESS: Duration = Duration::from_micros(20);
-/// How long is asked at most, for each of them.
+/// How long a good answer is waited for, for each of them.
 const ASKING: Duration = Duration::from_millis(100);
+/// How long one of any use: a vCPU that shares its pCPU with others may be between two
+/// time slices most of the time, and without its clock no wake-up of the repetition is
+/// measured.
+const ASKING_LONGER: Duration = Duration::from_secs(1);
 /// How long an answer is waited for: a vCPU that is not on a pCPU gives
 /// none.
 const ANSWER: Duration = Duration::from_millis(1);
@@ -72,7 +76,8 @@ impl Waker {
                 memory: Arc::clone(&parts.memory),
                 page: result_page(index),
             };
-            let (ahead, error) = words.ask(clock, ENOUGH.as_secs_f64() * second)?;
+            let ticks = |time: Duration| time.as_secs_f64() * second;
+            let (ahead, error) = words.ask(clock, ticks(ENOUGH), ticks(USELESS))?;
             words.set(result_more::QUESTION, NO_MORE)?;
             worst = f64::max(worst, error / second);
             let id = usize::try_from(index).ok();
@@ -165,9 +170,10 @@ impl Words {
     }
 
     /// By how many ticks the vCPU's clock is ahead of `clock`, and the error of
-    /// that. Asks until the error is `enough` or the time is over.
-    fn ask(&self, clock: HostClock, enough: f64) -> Result<(u64, f64), MemoryError> {
-        let end = Instant::now() + ASKING;
+    /// that. Asks until the error is `enough`; when that takes long, until it is below
+    /// `useless` or the time is over.
+    fn ask(&self, clock: HostClock, enough: f64, useless: f64) -> Result<(u64, f64), MemoryError> {
+        let begin = Instant::now();
         let mut best = (0, f64::INFINITY);
         for question in 1..NO_MORE {
             let limit = Instant::now() + ANSWER;
@@ -184,7 +190,9 @@ impl Words {
                 best = (self.get(result_more::ANSWER)?.wrapping_sub(middle), error);
             }
             // Some more than one, as the first is a cold one.
-            if Instant::now() >= end || (question > 20 && best.1 <= enough) {
+            let took = begin.elapsed();
+            let wanted = if took < ASKING { enough } else { useless };
+            if took >= ASKING_LONGER || (question > 20 && best.1 <= wanted) {
                 break;
             }
         }
