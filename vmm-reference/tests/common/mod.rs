@@ -153,14 +153,41 @@ pub(crate) fn finish(command: &mut Command) -> Said {
     }
 }
 
+/// How long something may take still, asked again and again. Time in which this
+/// process itself did not run, for it was stopped or frozen, does not count: nor did
+/// what it waits for.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    left: Duration,
+    asked: Instant,
+}
+
+impl Patience {
+    /// From now on.
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self {
+            left: limit,
+            asked: Instant::now(),
+        }
+    }
+
+    /// Whether it is over. To be asked several times a second.
+    pub(crate) fn is_over(&mut self) -> bool {
+        let since = self.asked.elapsed();
+        self.asked = Instant::now();
+        self.left = self.left.saturating_sub(since.min(Duration::from_secs(1)));
+        self.left.is_zero()
+    }
+}
+
 /// Waits for the process; kills it, and answers `None`, after `limit`.
 pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    let end = Instant::now() + limit;
+    let mut patience = Patience::new(limit);
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status);
         }
-        if Instant::now() > end {
+        if patience.is_over() {
             child.kill().unwrap();
             child.wait().unwrap();
             return None;
