@@ -126,11 +126,11 @@ pub(crate) fn run_unsized(kernel: &Path) -> Command {
 
 /// Runs a command to its end, for at most [`LIMIT`].
 pub(crate) fn finish(command: &mut Command) -> Said {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    collect(spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())))
+}
+
+/// What a process says whose output goes to pipes, to its end, for at most [`LIMIT`].
+pub(crate) fn collect(mut child: Process) -> Said {
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let stdout = std::thread::spawn(move || {
         let mut text = Vec::new();
