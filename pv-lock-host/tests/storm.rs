@@ -10,7 +10,7 @@
 #![expect(unsafe_code, reason = "signals to single threads are sent by libc")]
 
 use std::os::unix::thread::JoinHandleExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -137,18 +137,30 @@ fn storm(kicks: u64) {
     );
 }
 
+/// A process that does not outlive its test, however that ends.
+struct OfThisTest(Child);
+
+impl Drop for OfThisTest {
+    fn drop(&mut self) {
+        // It may have ended. SIGKILL ends one that is stopped, too.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs itself in a process of its own, and stops and continues that.
 #[test]
 fn no_kick_is_lost() {
     if std::env::var_os(CHILD).is_some() {
         return storm(kicks());
     }
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "no_kick_is_lost", "--nocapture"])
         .env(CHILD, "1")
-        .stdout(Stdio::inherit())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::inherit());
+    let mut child = OfThisTest(command.spawn().unwrap());
+    let child = &mut child.0;
     let pid = child.id().cast_signed();
     let mut stops = 0;
     let status = loop {

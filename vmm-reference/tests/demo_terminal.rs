@@ -7,7 +7,7 @@ mod common;
 use std::io::Read as _;
 use std::process::{Command, Stdio};
 
-use common::{LIMIT, finish, terminal, wait};
+use common::{LIMIT, finish, spawn, terminal, wait};
 
 fn demo() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
@@ -20,12 +20,7 @@ fn demo() -> Command {
 fn a_terminal_sees_each_row_when_it_is_measured() {
     let (mut master, slave) = terminal();
     let (out, err) = (slave.try_clone().unwrap(), slave);
-    let mut child = demo()
-        .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(err)
-        .spawn()
-        .unwrap();
+    let mut child = spawn(demo().stdin(Stdio::null()).stdout(out).stderr(err));
     // The slave is the child's alone then: its end is the end of the file.
     let reader = std::thread::spawn(move || {
         let (mut all, mut chunk) = (Vec::new(), [0; 4096]);

@@ -6,15 +6,14 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::guests::{self, flat};
-use common::{LIMIT, Said, Scratch, finish, kvm, run, terminal, vmm, wait};
+use common::{LIMIT, Process, Said, Scratch, finish, kvm, run, spawn, terminal, vmm, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::tcgetattr;
 use vmm_reference::jail::{self, ThreadKind};
@@ -82,48 +81,23 @@ fn assert_jailed(threads: &[Thread]) {
 }
 
 /// `run` of a guest of two vCPUs that spins, when its event loop answers.
-fn running(name: &str, arguments: &[&str]) -> (Scratch, Running, UnixStream) {
+fn running(name: &str, arguments: &[&str]) -> (Scratch, Process, UnixStream) {
     let dir = Scratch::new(name);
     let kernel = dir.file("kernel", &flat(&guests::spin()));
     let socket = dir.path("socket");
-    let child = run(&kernel)
-        .args(["--cpus", "2", "--control"])
-        .arg(&socket)
-        .args(arguments)
-        // Open for as long as it runs: at its end the thread that reads it ends.
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let child = Running(child);
+    let child = spawn(
+        run(&kernel)
+            .args(["--cpus", "2", "--control"])
+            .arg(&socket)
+            .args(arguments)
+            // Open for as long as it runs: at its end the thread that reads it ends.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped()),
+    );
     let control = connect(&socket);
     ask(&control, "status");
     (dir, child, control)
-}
-
-/// A process that does not outlive its test.
-struct Running(Child);
-
-impl Deref for Running {
-    type Target = Child;
-    fn deref(&self) -> &Child {
-        &self.0
-    }
-}
-
-impl DerefMut for Running {
-    fn deref_mut(&mut self) -> &mut Child {
-        &mut self.0
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // One that has ended needs neither.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn connect(socket: &Path) -> UnixStream {
@@ -212,14 +186,13 @@ fn a_snapshot_is_written_and_gone_on_with_in_the_jail() {
         ask(&control, "stop");
         assert_eq!(wait(&mut child, LIMIT).and_then(|s| s.code()), Some(0));
         let socket = dir.path("socket");
-        let restored = vmm(&["run", "--restore"])
-            .arg(&snapshot)
-            .arg("--control")
-            .arg(&socket)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut restored = Running(restored);
+        let mut restored = spawn(
+            vmm(&["run", "--restore"])
+                .arg(&snapshot)
+                .arg("--control")
+                .arg(&socket)
+                .stdout(Stdio::null()),
+        );
         let control = connect(&socket);
         ask(&control, "status");
         assert_jailed(&begun_threads(restored.id()));
@@ -380,7 +353,7 @@ fn the_threads_of_a_demo_are_in_the_jail() {
         "--seconds",
         "1",
     ];
-    let mut child = vmm(&demo).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = spawn(vmm(&demo).stdout(Stdio::null()));
     let end = Instant::now() + LIMIT;
     // The main thread is, before it starts another.
     let all = loop {

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use common::guests::{self, flat};
-use common::{LIMIT, Scratch, finish, kvm, run, run_unsized, wait};
+use common::{LIMIT, Scratch, finish, kvm, run, run_unsized, spawn, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
@@ -48,11 +48,7 @@ fn a_triple_fault_is_told_with_registers() {
 fn survive(name: &str, code: &[u8], arguments: &[&str], read: usize) -> (u64, Option<i32>) {
     let dir = Scratch::new(name);
     let kernel = dir.file("kernel", &flat(code));
-    let mut child = run(&kernel)
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(run(&kernel).args(arguments).stdout(Stdio::piped()));
     let mut out = child.stdout.take().unwrap();
     let mut text = vec![0; read];
     out.read_exact(&mut text).unwrap();

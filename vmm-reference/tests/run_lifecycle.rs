@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::control::{ask, connect};
 use common::guests::{self, flat};
-use common::{LIMIT, Scratch, finish, kvm, run, signal, terminal, wait};
+use common::{LIMIT, Process, Scratch, finish, kvm, run, signal, spawn, terminal, wait};
 use rustix::process::Signal;
 use rustix::termios::{LocalModes, tcgetattr};
 
@@ -29,16 +29,16 @@ fn modes(slave: &File) -> (LocalModes, String) {
 }
 
 /// Starts `code` on a terminal and waits until it says "up".
-fn on_terminal(name: &str, code: &[u8]) -> (Scratch, Child, File, File) {
+fn on_terminal(name: &str, code: &[u8]) -> (Scratch, Process, File, File) {
     let dir = Scratch::new(name);
     let kernel = dir.file("kernel", &flat(code));
     let (mut master, slave) = terminal();
-    let child = run(&kernel)
-        .stdin(slave.try_clone().unwrap())
-        .stdout(slave.try_clone().unwrap())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = spawn(
+        run(&kernel)
+            .stdin(slave.try_clone().unwrap())
+            .stdout(slave.try_clone().unwrap())
+            .stderr(Stdio::piped()),
+    );
     let mut up = [0; 2];
     master.read_exact(&mut up).unwrap();
     assert_eq!(&up, b"up");
@@ -78,13 +78,13 @@ fn ctrl_a_x_ends_a_vm_whose_output_nobody_reads() {
     let kernel = dir.file("kernel", &flat(&guests::flood()));
     let path = dir.path("socket");
     let (mut master, slave) = terminal();
-    let mut child = run(&kernel)
-        .arg("--control")
-        .arg(&path)
-        .stdin(slave)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(
+        run(&kernel)
+            .arg("--control")
+            .arg(&path)
+            .stdin(slave)
+            .stdout(Stdio::piped()),
+    );
     // Once the pipe and the buffer are full, its vCPU is in the middle of
     // printing and can't be paused; it goes on.
     let mut control = connect(&path);
@@ -143,11 +143,7 @@ fn input_from_a_pipe_goes_through_as_it_is() {
     }
     let dir = Scratch::new("pipe");
     let kernel = dir.file("kernel", &flat(&guests::echo()));
-    let mut child = run(&kernel)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(run(&kernel).stdin(Stdio::piped()).stdout(Stdio::piped()));
     // More than the port's FIFO takes at once, with what would be an escape on
     // a terminal.
     let mut sent = vec![b'.'; 1000];
@@ -172,11 +168,7 @@ fn sigusr1_prints_a_line_of_stats() {
     }
     let dir = Scratch::new("usr1");
     let kernel = dir.file("kernel", &flat(&guests::spin()));
-    let mut child = run(&kernel)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(run(&kernel).stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut up = [0; 2];
     child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -203,12 +195,12 @@ fn sigusr1_prints_all_counts_where_stats_are_wanted() {
     }
     let dir = Scratch::new("usr1-all");
     let kernel = dir.file("kernel", &flat(&guests::spin()));
-    let mut child = run(&kernel)
-        .arg("--stats")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(
+        run(&kernel)
+            .arg("--stats")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
     let mut up = [0; 2];
     child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
     let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -235,13 +227,13 @@ fn the_control_socket_pauses_resumes_kicks_and_stops() {
         let dir = Scratch::new(&format!("control-{halt}"));
         let kernel = dir.file("kernel", &flat(&guests::echo()));
         let path = dir.path("socket");
-        let mut child = run(&kernel)
-            .args(["--halt", halt, "--cpus", cpus, "--control"])
-            .arg(&path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn(
+            run(&kernel)
+                .args(["--halt", halt, "--cpus", cpus, "--control"])
+                .arg(&path)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped()),
+        );
         let mut control = connect(&path);
         let mode = path.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -327,14 +319,14 @@ fn every_vcpu_comes_up_has_a_name_and_can_be_kicked() {
         let dir = Scratch::new(&format!("smp-{cpus}"));
         let kernel = dir.file("kernel", &flat(&guests::smp()));
         let path = dir.path("socket");
-        let mut child = run(&kernel)
-            .args(["--cpus", &cpus.to_string()])
-            .args(["--cmdline", &(cpus - 1).to_string()])
-            .arg("--control")
-            .arg(&path)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn(
+            run(&kernel)
+                .args(["--cpus", &cpus.to_string()])
+                .args(["--cmdline", &(cpus - 1).to_string()])
+                .arg("--control")
+                .arg(&path)
+                .stdout(Stdio::piped()),
+        );
         // A reader that does not hang: the VM may never say it.
         let mut out = child.stdout.take().unwrap();
         let said = std::thread::spawn(move || {

@@ -1,7 +1,12 @@
 //! What `ci/soak` judges by: what is wrong it finds, and nothing else.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test's helper that fails is a test that fails"
+)]
 #![allow(dead_code, reason = "only the judging parts of the soak are here")]
 
+mod common;
 #[path = "../benches/soak/heard.rs"]
 mod heard;
 #[path = "../benches/soak/usage.rs"]

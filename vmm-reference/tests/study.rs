@@ -2,14 +2,18 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::unwrap_used,
     reason = "a test's helper that fails is a test that fails"
 )]
+
+mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use common::{collect, signal, spawn};
+use rustix::process::Signal;
 use vmm_reference::study::dataset::{Dataset, End, Load, csv};
 
 fn vmm(args: &[&str]) -> Output {
@@ -117,22 +121,18 @@ fn a_short_study_leaves_a_report_and_its_data() {
 fn ctrl_c_leaves_a_report_of_what_was_measured() {
     let scratch = Scratch::new("interrupt");
     let out = scratch.path("out");
-    let child = Command::new(env!("CARGO_BIN_EXE_vmm-reference"))
-        .args(hosted(&out, "600"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary under test starts");
+    let mut study = Command::new(env!("CARGO_BIN_EXE_vmm-reference"));
+    study.args(hosted(&out, "600"));
+    let mut child = spawn(study.stdout(Stdio::piped()).stderr(Stdio::piped()));
     // It makes its folder at once; then it measures for minutes.
     while !Path::new(&out).exists() {
+        assert!(matches!(child.try_wait(), Ok(None)), "it ended before");
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(Duration::from_secs(2));
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    kill_process(pid.expect("a pid"), Signal::INT).expect("it runs");
-    let output = child.wait_with_output().expect("it ends");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    signal(&child, Signal::INT);
+    let said = collect(child);
+    assert_eq!(said.status, Some(130), "{said:?}");
     let data = Dataset::read(&Path::new(&out).join("data.json")).expect("the data");
     assert_eq!(data.end, End::Interrupted);
     assert!(Path::new(&out).join("report.html").exists());

@@ -32,6 +32,9 @@ struct Options {
     /// Starts, of all situations together
     #[arg(long, default_value_t = 40)]
     count: u32,
+    /// Only situations whose names begin so
+    #[arg(long, default_value = "")]
+    only: String,
     /// Seed of the moments
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -63,8 +66,13 @@ fn main() {
     let dir = Scratch::new("sigterm");
     let files = Files::new(&dir, "");
     let here = kvm();
+    let wanted = |s: &&Situation| format!("{s:?}").starts_with(&options.only);
     let situations = ALL.iter().filter(|s| here || !s.needs_kvm());
-    let situations: Vec<Situation> = situations.copied().collect();
+    let situations: Vec<Situation> = situations.filter(wanted).copied().collect();
+    if situations.is_empty() {
+        println!("no situation begins with {:?}: {ALL:?}", options.only);
+        std::process::exit(2);
+    }
     let mut state = options.seed.max(1);
     let mut all = Vec::new();
     let (mut wrong, mut forced) = (0, 0);

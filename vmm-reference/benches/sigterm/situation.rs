@@ -1,6 +1,7 @@
 //! A start that is asked to end at some moment, in the situations that could hold
 //! its end up.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,14 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::common::guests::{self, flat};
-use crate::common::{Scratch, full_pipe, run, signal, spawn, until_it_handles, vmm};
+use crate::common::{Patience, Scratch, full_pipe, run, signal, spawn, until_it_handles, vmm};
 
 /// After this a process is killed, and a failure.
 const KILL: Duration = Duration::from_secs(20);
+/// Who has not looked for so long was stopped or frozen itself.
+const ABSENT: Duration = Duration::from_millis(500);
+/// After this it is told where its threads are: in order, it would have ended.
+const SLOW: Duration = Duration::from_millis(600);
 
 /// What a process meets.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +130,22 @@ fn pause_often(socket: &Path) -> Option<UnixStream> {
     Some(stream)
 }
 
+/// What each of its threads is in: the system call and the kernel's stack, as far as
+/// they may be read.
+fn whereabouts(process: u32) -> String {
+    let mut text = String::new();
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task"));
+    for task in tasks.into_iter().flatten().flatten() {
+        let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let (name, call) = (read("comm"), read("syscall"));
+        let _ = writeln!(text, "  {}: {}", name.trim_end(), call.trim_end());
+        for line in read("stack").lines() {
+            let _ = writeln!(text, "    {line}");
+        }
+    }
+    text
+}
+
 /// How a process ended that was asked to.
 #[derive(Clone, Copy)]
 pub(crate) struct End {
@@ -133,7 +154,8 @@ pub(crate) struct End {
     pub(crate) forced: bool,
 }
 
-/// One start: how it ended, if it had not before it was asked to; or what was wrong.
+/// One start: how it ended, if it had not before it was asked to and this process
+/// could look; or what was wrong.
 pub(crate) fn one(
     situation: Situation,
     files: &Files,
@@ -172,11 +194,21 @@ pub(crate) fn one(
     }
     let asked = Instant::now();
     signal(&child, Signal::TERM);
+    let (mut told, mut looked, mut absent) = (false, asked, false);
+    let mut patience = Patience::new(KILL);
     let status = loop {
+        // It sleeps for far less than that.
+        absent |= looked.elapsed() > ABSENT;
+        looked = Instant::now();
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        if asked.elapsed() > KILL {
+        if !told && asked.elapsed() > SLOW {
+            told = true;
+            eprintln!("{situation:?}, SIGTERM after {moment:?}: still there after {SLOW:?}");
+            eprint!("{}", whereabouts(child.id()));
+        }
+        if patience.is_over() {
             return Err(format!("killed after {KILL:?}"));
         }
         std::thread::sleep(Duration::from_micros(200));
@@ -188,6 +220,13 @@ pub(crate) fn one(
     }
     if !status.code().is_some_and(|code| statuses.contains(&code)) {
         return Err(format!("{status} after {took:?}: {}", said.trim_end()));
+    }
+    if absent {
+        // Nobody measured.
+        eprintln!(
+            "{situation:?}, SIGTERM after {moment:?}: not counted, for this process did not run"
+        );
+        return Ok(None);
     }
     Ok(Some(End {
         took,

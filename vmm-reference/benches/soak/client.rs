@@ -3,28 +3,31 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oorandom::Rand32;
 use serde_json::Value;
 
+use crate::common::Patience;
 use crate::watch::Fault;
 
 /// How long anything may take on a host that does much else.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks whether it was too long.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Connects, once the socket is there.
 pub(crate) fn connect(path: &Path) -> Result<UnixStream, Fault> {
-    let end = Instant::now() + LIMIT;
+    let mut patience = Patience::new(LIMIT);
     loop {
         match UnixStream::connect(path) {
             Ok(stream) => {
                 let limits = stream
-                    .set_read_timeout(Some(LIMIT))
+                    .set_read_timeout(Some(LOOK))
                     .and_then(|()| stream.set_write_timeout(Some(LIMIT)));
                 return limits.map(|()| stream).map_err(|e| e.to_string());
             }
-            Err(e) if Instant::now() > end => return Err(format!("control socket: {e}")),
+            Err(e) if patience.is_over() => return Err(format!("control socket: {e}")),
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
     }
@@ -36,13 +39,18 @@ pub(crate) fn ask(path: &Path, request: &str) -> Result<Value, Fault> {
     let mut stream = connect(path)?;
     let line = format!("{request}\n");
     stream.write_all(line.as_bytes()).map_err(|e| wrong(&e))?;
-    let mut answer = String::new();
-    let read = BufReader::new(stream).read_line(&mut answer);
-    read.map_err(|e| wrong(&e))?;
-    let parsed: Value = serde_json::from_str(&answer).map_err(|e| wrong(&e))?;
+    let (mut answer, mut patience) = (Vec::new(), Patience::new(LIMIT));
+    let mut stream = BufReader::new(stream);
+    while let Err(e) = stream.read_until(b'\n', &mut answer) {
+        // What was read before is in `answer`.
+        if e.kind() != std::io::ErrorKind::WouldBlock || patience.is_over() {
+            return Err(wrong(&e));
+        }
+    }
+    let parsed: Value = serde_json::from_slice(&answer).map_err(|e| wrong(&e))?;
     match parsed.get("ok") {
         Some(ok) => Ok(ok.clone()),
-        None => Err(wrong(&answer.trim_end())),
+        None => Err(wrong(&String::from_utf8_lossy(&answer).trim_end())),
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::common::Patience;
+
+/// Between two looks at the time.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The `n`th letter of what a guest is given to print again. None is one that it
 /// prints by itself.
@@ -102,14 +107,13 @@ impl Heard {
 
     /// Waits until this is so; whether it was within `limit`.
     pub(crate) fn until(&self, limit: Duration, is_so: impl Fn(&Counts) -> bool) -> bool {
-        let end = Instant::now() + limit;
+        let mut patience = Patience::new(limit);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while !is_so(&state.counts) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if patience.is_over() {
                 return false;
             }
-            let waited = self.changed.wait_timeout(state, left);
+            let waited = self.changed.wait_timeout(state, LOOK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true

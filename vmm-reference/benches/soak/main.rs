@@ -152,9 +152,14 @@ fn wait(options: &Options, watch: &Watch) {
     let terminal = std::io::stderr().is_terminal();
     let every = Duration::from_secs(if terminal { 1 } else { 60 });
     let (begin, end) = if terminal { ("\r", "") } else { ("", "\n") };
-    let mut told = Duration::ZERO;
-    while watch.elapsed() < Duration::from_secs(options.seconds) && watch.sleep(STEP) {
+    let (mut told, mut before) = (Duration::ZERO, watch.elapsed());
+    while before < Duration::from_secs(options.seconds) && watch.sleep(STEP) {
         let now = watch.elapsed();
+        if now > before + 4 * STEP {
+            let (gap, now) = ((now - before).as_secs(), now.as_secs());
+            eprintln!("{begin}soak: has not run itself for {gap} s, up to {now} s");
+        }
+        before = now;
         if now >= told + every {
             told = now;
             let done: u64 = watch.counts().values().sum();

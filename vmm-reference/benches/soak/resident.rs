@@ -11,7 +11,7 @@ use oorandom::Rand32;
 use rustix::process::Signal;
 
 use crate::client::{BadClients, LIMIT, ask};
-use crate::common::{Process, run, signal, spawn, vmm, wait};
+use crate::common::{Patience, Process, run, signal, spawn, vmm, wait};
 use crate::heard::{Expected, Heard, MARK, letter};
 use crate::usage::{Samples, Usage};
 use crate::watch::{Fault, Watch};
@@ -81,6 +81,9 @@ impl Resident {
             .env("TMPDIR", &watch.dir)
             .arg("--control")
             .arg(&socket)
+            // It ends when the soak does, however that ends; one that is stopped by a
+            // signal at that moment ends once it is continued.
+            .args(["--parent", &std::process::id().to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -186,10 +189,10 @@ impl Resident {
 
     /// Kicks until so many letters have come.
     fn finish_letters(&self, given: u64) -> Result<(), Fault> {
-        let end = std::time::Instant::now() + LIMIT;
+        let mut patience = Patience::new(LIMIT);
         while self.heard.counts().letters < given {
             self.wake()?;
-            if std::time::Instant::now() > end {
+            if patience.is_over() {
                 let letters = self.heard.counts().letters;
                 return Err(format!("given {given} letters, printed {letters}"));
             }
@@ -234,10 +237,9 @@ impl Resident {
                 6 => {
                     let before = self.said().len();
                     self.signal(Signal::USR1);
-                    let mut turns = 0;
+                    let mut patience = Patience::new(LIMIT);
                     while self.said().len() == before {
-                        turns += 1;
-                        if turns > 6000 {
+                        if patience.is_over() {
                             return Err("SIGUSR1 brought no line".to_string());
                         }
                         std::thread::sleep(Duration::from_millis(10));
@@ -303,10 +305,10 @@ impl Resident {
         let copy = self.restored(watch)?;
         let outcome = (|| {
             copy.give(&[MARK])?;
-            let end = std::time::Instant::now() + LIMIT;
+            let mut patience = Patience::new(LIMIT);
             while copy.heard.counts().marks == 0 {
                 copy.wake()?;
-                if std::time::Instant::now() > end {
+                if patience.is_over() {
                     return Err("its guest does not print what it is given".to_string());
                 }
             }

@@ -267,8 +267,7 @@ impl VcpuBackend for KvmVcpu {
                 {
                     return Ok(self.hypercall(self.doorbell_call(), Answer::Rax));
                 }
-                // Of a string up to the first element that asks for something.
-                let event = data.chunks(size).find_map(|one| bus.pio_write(port, one));
+                let event = bus.pio_write_string(port, size, data);
                 return Ok(event.map_or(Exit::Interrupted, Exit::Bus));
             }
             Ok(VcpuExit::IoIn(port, data)) => {
@@ -276,9 +275,7 @@ impl VcpuBackend for KvmVcpu {
                 let size = self.element_size();
                 // SAFETY: as above; and nobody else reads them meanwhile.
                 let data = unsafe { &mut *data };
-                for one in data.chunks_mut(size) {
-                    bus.pio_read(port, one);
-                }
+                bus.pio_read_string(port, size, data);
                 return Ok(Exit::Interrupted);
             }
             Ok(VcpuExit::MmioRead(gpa, data)) => {

@@ -147,6 +147,21 @@ impl Bus {
         }
     }
 
+    /// `rep outs` to `port`, in elements of `size` bytes: each is the port's, up to the
+    /// first that asks for something. One element is an `out`.
+    pub fn pio_write_string(&self, port: u16, size: usize, data: &[u8]) -> Option<BusEvent> {
+        let mut elements = data.chunks(size.max(1));
+        elements.find_map(|element| self.pio_write(port, element))
+    }
+
+    /// `rep ins` from `port`, in elements of `size` bytes: each is the port's. One
+    /// element is an `in`.
+    pub fn pio_read_string(&self, port: u16, size: usize, data: &mut [u8]) {
+        for element in data.chunks_mut(size.max(1)) {
+            self.pio_read(port, element);
+        }
+    }
+
     /// A store outside guest memory.
     pub fn mmio_write(&self, gpa: u64, data: &[u8]) {
         match &self.test_device {

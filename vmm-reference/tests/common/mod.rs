@@ -126,11 +126,11 @@ pub(crate) fn run_unsized(kernel: &Path) -> Command {
 
 /// Runs a command to its end, for at most [`LIMIT`].
 pub(crate) fn finish(command: &mut Command) -> Said {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    collect(spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())))
+}
+
+/// What a process says whose output goes to pipes, to its end, for at most [`LIMIT`].
+pub(crate) fn collect(mut child: Process) -> Said {
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let stdout = std::thread::spawn(move || {
         let mut text = Vec::new();
@@ -153,14 +153,41 @@ pub(crate) fn finish(command: &mut Command) -> Said {
     }
 }
 
+/// How long something may take still, asked again and again. Time in which this
+/// process itself did not run, for it was stopped or frozen, does not count: nor did
+/// what it waits for.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    left: Duration,
+    asked: Instant,
+}
+
+impl Patience {
+    /// From now on.
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self {
+            left: limit,
+            asked: Instant::now(),
+        }
+    }
+
+    /// Whether it is over. To be asked several times a second.
+    pub(crate) fn is_over(&mut self) -> bool {
+        let since = self.asked.elapsed();
+        self.asked = Instant::now();
+        self.left = self.left.saturating_sub(since.min(Duration::from_secs(1)));
+        self.left.is_zero()
+    }
+}
+
 /// Waits for the process; kills it, and answers `None`, after `limit`.
 pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    let end = Instant::now() + limit;
+    let mut patience = Patience::new(limit);
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status);
         }
-        if Instant::now() > end {
+        if patience.is_over() {
             child.kill().unwrap();
             child.wait().unwrap();
             return None;
