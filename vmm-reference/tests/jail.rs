@@ -183,6 +183,25 @@ fn a_snapshot_is_written_and_gone_on_with_in_the_jail() {
         // The second one replaces the first.
         ask_with(&control, &save);
         ask_with(&control, &save);
+        // One that fails when the guest goes on already: its name is a directory's.
+        let taken = dir.path("taken");
+        fs::create_dir(&taken).unwrap();
+        let before = fs::read_dir(taken.parent().unwrap()).unwrap().count();
+        let refused = answer(
+            &control,
+            &format!(r#"{{"request":"snapshot","path":{taken:?}}}"#),
+        );
+        assert!(
+            refused.contains("\"error\"") && refused.contains("taken"),
+            "{refused}"
+        );
+        let after = fs::read_dir(taken.parent().unwrap()).unwrap().count();
+        assert_eq!(after, before, "half a snapshot is left");
+        let status = ask(&control, "status");
+        assert!(
+            status.contains("running") && !status.contains("paused"),
+            "{status}"
+        );
         ask(&control, "stop");
         assert_eq!(wait(&mut child, LIMIT).and_then(|s| s.code()), Some(0));
         let socket = dir.path("socket");
@@ -204,13 +223,18 @@ fn a_snapshot_is_written_and_gone_on_with_in_the_jail() {
     }
 }
 
-fn ask_with(mut control: &UnixStream, request: &str) {
+fn ask_with(control: &UnixStream, request: &str) {
+    let answer = answer(control, request);
+    assert!(answer.contains("\"ok\""), "{request}: {answer}");
+}
+
+fn answer(mut control: &UnixStream, request: &str) -> String {
     control
         .write_all(format!("{request}\n").as_bytes())
         .unwrap();
     let mut answer = String::new();
     BufReader::new(control).read_line(&mut answer).unwrap();
-    assert!(answer.contains("\"ok\""), "{request}: {answer}");
+    answer
 }
 
 #[test]

@@ -129,6 +129,24 @@ fn it_is_sparse_private_and_alone() {
 }
 
 #[test]
+fn what_a_guest_writes_before_it_is_on_the_disk_is_not_in_it() {
+    let scratch = common::Scratch::new("snapshot-begun");
+    let (path, memory) = (scratch.path("vm"), some_memory());
+    let begun = |memory| snapshot::begin(&path, &saved(), memory, &|| false).expect("is begun");
+    drop(begun(&memory));
+    assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 0);
+    let unfinished = begun(&memory);
+    assert!(!path.exists());
+    memory.write_slice(b"later", GuestAddress(0x10)).unwrap();
+    let written = unfinished.finish().expect("is finished");
+    assert_eq!(path.metadata().unwrap().len(), written.bytes);
+    let mapped = whole(&path).expect("intact").map_memory().unwrap();
+    let mut bytes = [0; 5];
+    mapped.read_slice(&mut bytes, GuestAddress(0x10)).unwrap();
+    assert_eq!(&bytes, b"first");
+}
+
+#[test]
 fn one_that_is_given_up_or_fails_leaves_what_was_there() {
     let scratch = common::Scratch::new("snapshot-given-up");
     let path = written(&scratch);
@@ -137,6 +155,17 @@ fn one_that_is_given_up_or_fails_leaves_what_was_there() {
     assert!(matches!(given_up, Err(SnapshotError::GivenUp(_))));
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 1);
+    // It is written, and its name is refused: a directory has it.
+    let taken = scratch.path("taken");
+    std::fs::create_dir(&taken).unwrap();
+    let begun = snapshot::begin(&taken, &saved(), &some_memory(), &|| false).expect("is begun");
+    assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 3);
+    let refused = begun.finish().unwrap_err().to_string();
+    assert!(
+        refused.contains("taken") && refused.lines().count() == 1,
+        "{refused}"
+    );
+    assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 2);
     let nowhere = scratch.path("no/such/directory");
     let failed = snapshot::write(&nowhere, &saved(), &some_memory(), &|| false).unwrap_err();
     let said = failed.to_string();

@@ -7,7 +7,7 @@
 //! {"request":"resume"}             {"ok":{}}
 //! {"request":"kick","apic_id":1}   {"ok":{"delivered":true}}
 //! {"request":"stop"}               {"ok":{}}
-//! {"request":"snapshot","path":P}  {"ok":{"bytes":N,"state_bytes":N,"seconds":S}}
+//! {"request":"snapshot","path":P}  {"ok":{"bytes":N,"state_bytes":N,"seconds":S,"paused_seconds":S}}
 //! anything else                    {"error":"..."}
 //! ```
 //!

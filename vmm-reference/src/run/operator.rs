@@ -67,18 +67,22 @@ impl Operator {
         if !was_paused {
             vm.pause().map_err(|e| e.to_string())?;
         }
-        let written = parts.save(vm).and_then(|saved| {
+        let unfinished = parts.save(vm).and_then(|saved| {
             let give_up = || signals::is_asked_to_stop();
-            Ok(snapshot::write(path, &saved, &parts.memory, &give_up)?)
+            Ok(snapshot::begin(path, &saved, &parts.memory, &give_up)?)
         });
+        // It does not wait for the disk.
+        let paused = begin.elapsed();
         if !was_paused {
             vm.resume();
         }
-        let written = written.map_err(|e| e.to_string())?;
+        let unfinished = unfinished.map_err(|e| e.to_string())?;
+        let written = unfinished.finish().map_err(|e| e.to_string())?;
         Ok(json!({
             "bytes": written.bytes,
             "state_bytes": written.state_bytes,
             "seconds": begin.elapsed().as_secs_f64(),
+            "paused_seconds": paused.as_secs_f64(),
         }))
     }
 

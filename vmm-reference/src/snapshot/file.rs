@@ -39,11 +39,7 @@ pub struct Written {
     pub state_bytes: u64,
 }
 
-/// Writes a snapshot of a VM that is paused. The file is there when it is whole and
-/// on the disk; one that was there before stays until then. `give_up` is asked
-/// after each MiB.
-///
-/// Only its owner may read it: guest memory has secrets.
+/// Writes a snapshot of a VM that is paused: [`begin`], and [`Unfinished::finish`].
 ///
 /// # Errors
 /// The system refused something, or it was given up. No file is left.
@@ -53,7 +49,25 @@ pub fn write(
     memory: &GuestMemory,
     give_up: &dyn Fn() -> bool,
 ) -> Result<Written, SnapshotError> {
-    let unfinished = Unfinished::create(path)?;
+    begin(path, vm, memory, give_up)?.finish()
+}
+
+/// Gives the system all of a snapshot of a VM that is paused, which may go on
+/// afterwards: it is not on the disk yet, which can take as long again or longer.
+/// What fails from then on fails for who asked; the VM needs nothing of the file.
+/// `give_up` is asked after each MiB.
+///
+/// Only its owner may read the file: guest memory has secrets.
+///
+/// # Errors
+/// The system refused something, or it was given up. No file is left.
+pub fn begin(
+    path: &Path,
+    vm: &SavedVm,
+    memory: &GuestMemory,
+    give_up: &dyn Fn() -> bool,
+) -> Result<Unfinished, SnapshotError> {
+    let mut unfinished = Unfinished::create(path)?;
     let file = &unfinished.file;
     let (map, state_at) =
         memory::write(file, memory, give_up).map_err(|failure| match failure {
@@ -71,17 +85,20 @@ pub fn write(
     file.write_all_at(&bytes, state_at)
         .and_then(|()| file.write_all_at(&preamble.encode(), 0))
         .map_err(refused(path, "write the state"))?;
-    unfinished.finish(path)?;
-    Ok(Written {
+    unfinished.written = Written {
         bytes: state_at + preamble.state_len,
         state_bytes: preamble.state_len,
-    })
+    };
+    Ok(unfinished)
 }
 
 /// A file under another name, which goes unless it is finished.
-struct Unfinished {
+#[derive(Debug)]
+pub struct Unfinished {
     file: File,
     name: PathBuf,
+    path: PathBuf,
+    written: Written,
     finished: bool,
 }
 
@@ -108,13 +125,24 @@ impl Unfinished {
         Ok(Self {
             file,
             name,
+            path: path.to_owned(),
+            written: Written {
+                bytes: 0,
+                state_bytes: 0,
+            },
             finished: false,
         })
     }
 
-    /// All of it is on the disk before it has its name, and the name too before
-    /// anybody is told.
-    fn finish(mut self, path: &Path) -> Result<(), SnapshotError> {
+    /// Waits for the disk, and gives the file its name. All of it is on the disk
+    /// before it has its name, and the name too before anybody is told; a file that
+    /// had it before has it until then.
+    ///
+    /// # Errors
+    /// The system refused something. No new file is left, unless it was the last
+    /// step, that its name is on the disk too: then the file is whole and has it.
+    pub fn finish(mut self) -> Result<Written, SnapshotError> {
+        let path = &self.path;
         self.file
             .sync_all()
             .and_then(|()| std::fs::rename(&self.name, path))
@@ -127,7 +155,8 @@ impl Unfinished {
             .custom_flags(libc::O_DIRECTORY)
             .open(parent.unwrap_or(Path::new(".")))
             .and_then(|directory| directory.sync_all())
-            .map_err(refused(path, "sync its directory"))
+            .map_err(refused(path, "sync its directory"))?;
+        Ok(self.written)
     }
 }
 

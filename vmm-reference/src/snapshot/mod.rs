@@ -8,7 +8,7 @@
 //!
 //! - [`SavedVm`]: the values; who collects them and puts them in is
 //!   [`vm`](crate::vm);
-//! - `file`: the file as a whole, [`write`](fn@write) and [`Snapshot`];
+//! - `file`: the file as a whole, [`begin`], [`write`](fn@write) and [`Snapshot`];
 //! - `preamble`: its first page; `memory`: guest memory in it;
 //! - [`check_cpu`], [`check_features`]: whether a guest can go on with this host's
 //!   processor and KVM;
@@ -29,6 +29,6 @@ mod preamble;
 pub use contents::{SavedCounts, SavedKvm, SavedMachine, SavedPlatform, SavedVm};
 pub use cpu::{check_cpu, check_features};
 pub use error::SnapshotError;
-pub use file::{Snapshot, Written, write};
+pub use file::{Snapshot, Unfinished, Written, begin, write};
 pub use memory::prepare;
 pub use preamble::VERSION;

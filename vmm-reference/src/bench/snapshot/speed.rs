@@ -31,8 +31,9 @@ use crate::vm::{Restore, RunningVm, Vm, VmParts, VmSpec};
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
 pub struct SpeedRow {
-    /// What was done: `write` and `mmap` are bare; `snapshot` is beside the first,
-    /// `restore` beside `start` (a new VM of that size) and `mmap` together.
+    /// What was done: `write` and `mmap` are bare; `snapshot` is beside the first, and
+    /// so is `pause`, which is how long the guest stands still for it; `restore` is
+    /// beside `start` (a new VM of that size) and `mmap` together.
     pub name: &'static str,
     /// How often it was measured.
     pub count: usize,
@@ -63,8 +64,8 @@ pub fn measure(bytes: u64, turns: usize, directory: &Path) -> Result<Vec<SpeedRo
     let files = Files::new(directory);
     let (running, parts) = started(&host, bytes)?;
     let handle = running.handle();
-    let mut times: [Vec<f64>; 5] = Default::default();
-    let [write, save, map, start, restore] = &mut times;
+    let mut times: [Vec<f64>; 6] = Default::default();
+    let [write, pause, save, map, start, restore] = &mut times;
     // Its vCPU runs beside none of what is measured.
     handle.pause()?;
     for _ in 0..turns {
@@ -74,7 +75,10 @@ pub fn measure(bytes: u64, turns: usize, directory: &Path) -> Result<Vec<SpeedRo
         write.push(bare_write(&files.bare, bytes).map_err(system)?);
         let begin = Instant::now();
         let saved = parts.save(&handle)?;
-        snapshot::write(&files.snapshot, &saved, &parts.memory, &ending::is_asked)?;
+        let unfinished =
+            snapshot::begin(&files.snapshot, &saved, &parts.memory, &ending::is_asked)?;
+        pause.push(millis(begin));
+        unfinished.finish()?;
         save.push(millis(begin));
         map.push(bare_map(&files.bare, bytes)?);
         let begin = Instant::now();
@@ -92,7 +96,7 @@ pub fn measure(bytes: u64, turns: usize, directory: &Path) -> Result<Vec<SpeedRo
     for times in &mut times {
         times.sort_by(f64::total_cmp);
     }
-    let [write, save, map, start, restore] = &times;
+    let [write, pause, save, map, start, restore] = &times;
     let p50 = |times: &[f64]| quantile(times, 0.5);
     let row = |name, times: &[f64], beside: f64| SpeedRow {
         name,
@@ -103,6 +107,7 @@ pub fn measure(bytes: u64, turns: usize, directory: &Path) -> Result<Vec<SpeedRo
     };
     Ok(vec![
         row("write", write, p50(write)),
+        row("pause", pause, p50(write)),
         row("snapshot", save, p50(write)),
         row("mmap", map, p50(map)),
         row("start", start, p50(start)),
@@ -116,7 +121,7 @@ pub fn text(bytes: u64, rows: &[SpeedRow]) -> String {
     let _ = writeln!(out, "              p50 ms  fastest ms  ratio");
     for row in rows {
         let beside = match row.name {
-            "snapshot" => "to the bare write",
+            "pause" | "snapshot" => "to the bare write",
             "restore" => "to start + mmap",
             _ => "",
         };
