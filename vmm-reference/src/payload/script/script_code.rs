@@ -1,4 +1,4 @@
-//! The script guest's machine code, under the rules of [`crate::payload::assembly`];
+//! The script guest's machine code, under the rules of `payload::assembly`;
 //! `rdi` is the result page, `rsi` the list. There is a stack for the interrupt
 //! handler: the upper end of the result page.
 

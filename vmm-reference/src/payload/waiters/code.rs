@@ -1,5 +1,5 @@
 //! The study's guest as machine code, on the pieces of
-//! [`crate::payload::assembly`], which has their registers; `r12` is the vCPU's
+//! `payload::assembly`, which has their registers; `r12` is the vCPU's
 //! own node.
 //!
 //! The queue loses no wake-up either: a waiter publishes HALTED by an atomic
