@@ -4,19 +4,24 @@
 # its work.
 #
 #   ci/lab/run snapshot --cpus 4 [--halt userspace] [--rounds 3]
+#   ci/lab/run --kernel 6.12 snapshot --saved-on 6.1
 #   ci/lab/run --kernel 6.12 --get /tmp/vm.gz:FILE snapshot --only save
 #   ci/lab/run --kernel 6.1 --file FILE:/vm.gz snapshot --only restore
 #
+#   --saved-on VERSION|PATH      the first snapshot is made in a lab of this kernel,
+#                                and the guest goes on in one of --kernel
 #   --rounds N                   snapshots; default 3
 #   --seconds N                  how long the guest takes the lock, by its own
 #                                clock; default 10
 #   --only save|restore          the first snapshot; what comes after it
 #   --guest-kernel VERSION|PATH  as --kernel of the lab; default 6.12
 # and --cpus (default 4), --halt, --pv of vmm-reference run.
-guest_cpus=4 guest_kernel=6.12 seconds=10 rounds=3 only=all options=()
+guest_cpus=4 guest_kernel=6.12 seconds=10 rounds=3 only=all saved_on='' options=() saver=()
 while [[ $# -gt 0 ]]; do
   [[ $# -ge 2 ]] || usage_error "snapshot: $1 needs a value"
+  [[ $1 == --saved-on ]] || saver+=("$1" "$2")
   case $1 in
+    --saved-on) saved_on=$2 ;;
     --cpus) number "$1" "$2" && guest_cpus=$2 ;;
     --rounds) number "$1" "$2" && rounds=$2 ;;
     --seconds) number "$1" "$2" && seconds=$2 ;;
@@ -28,6 +33,14 @@ while [[ $# -gt 0 ]]; do
   shift 2
 done
 [[ $only =~ ^(all|save|restore)$ ]] || usage_error "snapshot: --only $only: not save or restore"
+if [[ -n $saved_on ]]; then
+  [[ $only == all ]] || usage_error "snapshot: --saved-on does what --only restricts"
+  # shellcheck disable=SC2154 # of the script that sources this
+  "$LAB_DIR/run" --kernel "$saved_on" --timeout "$limit" --get "/tmp/vm.gz:$run_dir/vm.gz" \
+    snapshot "${saver[@]}" --only save >&2 || lab_die "no snapshot on $saved_on"
+  lab_file "$run_dir/vm.gz" /vm.gz
+  only=restore
+fi
 # shellcheck source-path=SCRIPTDIR source=../guest/tree.sh
 . "$LAB_DIR/guest/tree.sh"
 guest_files "$guest_kernel"
