@@ -5,9 +5,9 @@
 //! cargo bench -p vmm-reference --bench sigterm -- --count 1000
 //! ```
 //!
-//! A figure is of the process: from the signal until it can be waited for. A status
-//! that is none of an end that was asked for is an error and told; ends by force are
-//! counted.
+//! A time is the process's, in milliseconds: from the signal until it can be waited
+//! for. A status that is none of an end that was asked for is an error and printed;
+//! the number of ends by force stands below the table.
 
 #![expect(
     clippy::unwrap_used,

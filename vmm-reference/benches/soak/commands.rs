@@ -18,7 +18,7 @@ use crate::watch::{Fault, Watch};
 /// One of them, and what there is to be said against it.
 type Deed = fn(&Turn<'_>) -> Result<&'static str, Fault>;
 
-/// With a KVM.
+/// What is done where there is a /dev/kvm; what stands twice comes twice as often.
 const ON_KVM: &[Deed] = &[
     short_guest,
     short_guest,
@@ -30,10 +30,10 @@ const ON_KVM: &[Deed] = &[
     asked_to_end,
     conformance,
 ];
-/// Anywhere.
+/// What is done on any host, with a /dev/kvm or without.
 const ANYWHERE: &[Deed] = &[demo_hosted, study, probe, asked_to_end];
 
-/// What a deed has.
+/// What a deed is given: where it reports, the guests' files, and a random number.
 struct Turn<'a> {
     watch: &'a Watch,
     files: &'a Files,

@@ -85,6 +85,14 @@ pub(super) const NOT_EXECUTABLE: When = When::Bits {
     says: "without PROT_EXEC",
 };
 
+/// A file is made if it is not there: argument 2 of openat.
+pub(super) const CREATES: When = When::Bits {
+    argument: 2,
+    mask: libc::O_CREAT.cast_unsigned() as u64,
+    is: libc::O_CREAT.cast_unsigned() as u64,
+    says: "with O_CREAT",
+};
+
 /// prctl of this option.
 pub(super) const fn option(option: libc::c_int, says: &'static str) -> When {
     When::Bits {

@@ -31,9 +31,9 @@ const ENOUGH: Duration = Duration::from_micros(2);
 const USELESS: Duration = Duration::from_micros(20);
 /// How long a good answer is waited for, for each of them.
 const ASKING: Duration = Duration::from_millis(100);
-/// How long one of any use: a vCPU that shares its pCPU with others may be between two
-/// time slices most of the time, and without its clock no wake-up of the repetition is
-/// measured.
+/// How long an answer of any use is waited for, for each of them: a vCPU that shares
+/// its pCPU with others may be between two time slices most of the time, and no wake-up
+/// of the repetition has a latency without its clock.
 const ASKING_LONGER: Duration = Duration::from_secs(1);
 /// How long an answer is waited for: a vCPU that is not on a pCPU gives
 /// none.

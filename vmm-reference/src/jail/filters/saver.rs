@@ -1,13 +1,6 @@
 //! What `bench restore` needs besides a builder's: the files that it measures.
 
-use crate::jail::call::{Call, When, call, call_if};
-
-const CREATES: When = When::Bits {
-    argument: 2,
-    mask: libc::O_CREAT.cast_unsigned() as u64,
-    is: libc::O_CREAT.cast_unsigned() as u64,
-    says: "with O_CREAT",
-};
+use crate::jail::call::{CREATES, Call, call, call_if};
 
 /// The rows.
 pub const CALLS: &[Call] = &[

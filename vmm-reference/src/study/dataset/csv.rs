@@ -40,11 +40,12 @@ pub struct Line {
     pub jain: Option<Finite>,
     /// Rounds of vCPUs that take no lock.
     pub background: Option<u64>,
-    /// To this process.
+    /// Exits from the guests to this process, a count over all vCPUs.
     pub exits: Option<u64>,
-    /// HLTs.
+    /// HLTs that the guests executed, a count over all vCPUs.
     pub halt_count: Option<u64>,
-    /// Kicks.
+    /// KVM_HC_KICK_CPU calls of the guests, a count over all vCPUs; of Linux all its
+    /// hypercalls, which are kicks but for a few IPIs.
     pub kicks: Option<u64>,
     /// Host CPU seconds.
     pub running_s: Option<Finite>,

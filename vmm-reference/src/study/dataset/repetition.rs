@@ -16,11 +16,12 @@ pub struct Repetition {
     pub acquisitions: Vec<u64>,
     /// Rounds of computing, of vCPUs that take no lock.
     pub background: u64,
-    /// Exits from the guest to this process.
+    /// Exits from the guests to this process, a count over all vCPUs.
     pub exits: u64,
-    /// HLTs.
+    /// HLTs that the guests executed, a count over all vCPUs.
     pub halts: u64,
-    /// Kicks.
+    /// KVM_HC_KICK_CPU calls of the guests, a count over all vCPUs; of Linux all its
+    /// hypercalls, which are kicks but for a few IPIs.
     pub kicks: u64,
     /// Host CPU seconds of the vCPU threads.
     pub running: Finite,
@@ -72,7 +73,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// All.
+    /// Every kind, in the order of figures and tables.
     pub const ALL: [Self; 3] = [Self::Locks, Self::Computes, Self::Sleeps];
 
     /// In a legend or a column's head.
@@ -105,8 +106,8 @@ impl Repetition {
         Finite::ratio(least as f64, mean)
     }
 
-    /// Jain's index: 1 is fair, one over the number of vCPUs is one that has it
-    /// all.
+    /// Jain's index of fairness, without a unit: 1 is fair; one over the number of
+    /// vCPUs, if a single one has all acquisitions.
     pub fn jain(&self) -> Option<Finite> {
         let squares: f64 = self.acquisitions.iter().map(|&n| (n as f64).powi(2)).sum();
         let total = self.total() as f64;

@@ -34,11 +34,11 @@ pub enum Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Halts {
-    /// Nobody: it spins.
+    /// Nobody: the waiter spins.
     Never,
-    /// This process.
+    /// This process: HLT exits to it, and the vCPU's thread sleeps in pv-lock-host.
     Userspace,
-    /// KVM.
+    /// KVM: HLT does not leave the kernel.
     Kernel,
 }
 
