@@ -24,7 +24,7 @@ use vmm_reference::irqchip::userspace::Features;
 use vmm_reference::kicks::Kicks;
 use vmm_reference::threads::VcpuThreads;
 use vmm_reference::vcpu::{Ended, PauseListener, Vcpu};
-use vmm_reference::vm::{RunningVm, Waited};
+use vmm_reference::vm::{JailedThreads, RunningVm, Waited};
 
 /// What the guest does next.
 enum Step {
@@ -264,8 +264,9 @@ fn a_panic_on_a_vcpu_thread_is_an_end() {
         Arc::new(Bus::default()),
     );
     let threads = VcpuThreads::new([Arc::clone(vcpu.exit_request())]);
+    let jailed = JailedThreads::spawn(1).expect("a thread");
     let scheduler = Arc::new(scheduler);
-    let mut vm = RunningVm::start(vec![vcpu], scheduler, threads).expect("starts");
+    let mut vm = RunningVm::start(vec![vcpu], jailed, scheduler, threads).expect("starts");
     let limit = std::time::Instant::now() + Duration::from_secs(20);
     assert_eq!(vm.wait(limit).expect("wait"), Waited::Failed);
     let ends = vm.stop().expect("nothing runs any more");

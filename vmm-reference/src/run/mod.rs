@@ -11,6 +11,7 @@ use std::io;
 use std::time::Duration;
 
 use cpuid_features::{KvmFeatures, Negotiated};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::backend::xen;
 use crate::boot::{BootError, BootImage, BootSource};
@@ -29,7 +30,7 @@ use crate::terminal::RawMode;
 use crate::trace::VmTrace;
 use crate::trace::file::{TraceFile, TraceFileError};
 use crate::vcpu::Ended;
-use crate::vm::{Platform, RunningVm, Vm, VmError, VmSpec, Waited};
+use crate::vm::{JailedThreads, Platform, RunningVm, Vm, VmError, VmSpec, Waited};
 use crate::{signals, stderr};
 use config::{ConfigError, RunConfig, Source};
 use console::Console;
@@ -140,18 +141,35 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     // followed in order from here on, and SIGUSR1 ends nothing.
     signals::install().map_err(RunError::io("handle SIGTERM"))?;
     let stats_request = signals::install_stats().map_err(RunError::io("handle SIGUSR1"))?;
-    let host = KvmHost::open()?;
     let output = Output::default();
+    // It goes into the jail while the VM is built. Nothing is there to write before
+    // the guest runs.
+    output
+        .write_to("console", Descriptor(io::stdout()))
+        .map_err(RunError::io("start the console"))?;
+    let end = run_with(config, stats_request, &output);
+    // The console ends with the guest.
+    output.close();
+    end
+}
+
+/// [`run`], with a console that writes what is put into `output`.
+fn run_with(
+    config: &RunConfig,
+    stats_request: &'static EventFd,
+    output: &Output,
+) -> Result<RunEnd, RunError> {
+    let host = KvmHost::open()?;
     let trace = config.trace.as_deref().map(TraceFile::create).transpose()?;
     let vm_trace = trace.as_ref().map(|trace| trace.collector().vm("run"));
     let built = match &config.source {
         Source::Boot(boot) => {
-            booted(config, boot, &host, &output, vm_trace.clone()).map(|vm| (vm, None))
+            booted(config, boot, &host, output, vm_trace.clone()).map(|built| (built, None))
         }
-        Source::Snapshot(path) => restored::open(path, config, &host, &output, vm_trace.clone())
-            .map(|(vm, snapshot)| (vm, Some(snapshot))),
+        Source::Snapshot(path) => restored::open(path, config, &host, output, vm_trace.clone())
+            .map(|(built, snapshot)| (built, Some(snapshot))),
     };
-    let (vm, mut restored) = match built {
+    let ((vm, threads), mut restored) = match built {
         // It was asked to end before it began.
         Err(RunError::Vm(VmError::Interrupted(_))) => return Ok(RunEnd::Stopped),
         built => built?,
@@ -162,13 +180,11 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     }
     let control = config.control.as_deref().map(Socket::bind).transpose()?;
     let raw = RawMode::enter().map_err(RunError::io("make the terminal raw"))?;
-    let (mut vm, mut parts) = vm.start()?;
+    let (mut vm, mut parts) = vm.start_on(threads)?;
     let check = restored.take().map(|snapshot| {
         vm.handle().resume();
         MemoryCheck::start(snapshot, vm.handle())
     });
-    // Not before the guest runs: what it prints meanwhile is kept.
-    let writing = output.write_to("console", Descriptor(io::stdout()));
     let com1 = parts.com1.take();
     let watched = vm_trace.as_ref().and_then(|trace| {
         let switches = trace.watch(&parts.threads()).ok()?;
@@ -177,10 +193,10 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     let operator = Operator::new(vm.handle(), parts, vm.started());
     // In the jail there are no new threads.
     let lines = Output::default();
-    let writing = writing.and_then(|()| lines.write_to("stats", Descriptor(io::stderr())));
+    let writing = lines.write_to("stats", Descriptor(io::stderr()));
     let stats = StatsOnSignal::new(stats_request, config.stats, operator.clone(), lines.clone());
     let waited = writing
-        .map_err(RunError::io("start the console"))
+        .map_err(RunError::io("start the thread of SIGUSR1"))
         .and_then(|()| supervise(&mut vm, control, com1, &operator, stats, &raw));
     if matches!(waited, Ok(Waited::Ended)) {
         output.flush_within(ending::at_most(FLUSH_LIMIT));
@@ -215,6 +231,9 @@ pub fn run(config: &RunConfig) -> Result<RunEnd, RunError> {
     verdict(&ended)
 }
 
+/// A VM, and threads for its vCPUs that began before it was built.
+type Built = (Vm, JailedThreads);
+
 /// A VM with a guest to boot. What the selection of features changed is said.
 fn booted(
     config: &RunConfig,
@@ -222,8 +241,10 @@ fn booted(
     host: &KvmHost,
     output: &Output,
     trace: Option<VmTrace>,
-) -> Result<Vm, RunError> {
+) -> Result<Built, RunError> {
     config.check(host.kvm.get_max_vcpus())?;
+    // It fits, as it is no more than KVM runs.
+    let threads = JailedThreads::spawn(usize::try_from(config.cpus).unwrap_or(usize::MAX))?;
     let memory = config.memory.bytes();
     let image = BootImage::load(boot, memory, config.cpus, config.hardware())?;
     let spec = VmSpec {
@@ -244,7 +265,7 @@ fn booted(
     if let Some(why) = no_pv_locks(config, &vm.parts().negotiated, &effects) {
         stderr::message(why);
     }
-    Ok(vm)
+    Ok((vm, threads))
 }
 
 /// Why a guest of several vCPUs that halt in this process runs without PV

@@ -13,7 +13,7 @@ use crate::jail::{self, ThreadKind};
 use crate::policy::Policy;
 use crate::snapshot::{SavedPlatform, Snapshot, SnapshotError};
 use crate::trace::VmTrace;
-use crate::vm::{Restore, Vm, VmHandle};
+use crate::vm::{JailedThreads, Restore, Vm, VmHandle};
 
 /// The VM in the snapshot at `path`, paused, and the snapshot.
 pub(super) fn open(
@@ -22,8 +22,9 @@ pub(super) fn open(
     host: &KvmHost,
     output: &Output,
     trace: Option<VmTrace>,
-) -> Result<(Vm, Snapshot), RunError> {
+) -> Result<((Vm, JailedThreads), Snapshot), RunError> {
     let snapshot = Snapshot::open(path)?;
+    let threads = JailedThreads::spawn(snapshot.vm().vcpus.len())?;
     let machine = &snapshot.vm().machine;
     let policy = match machine.platform {
         SavedPlatform::Pc => RunConfig {
@@ -39,7 +40,7 @@ pub(super) fn open(
         trace,
     };
     let vm = Vm::restore(&snapshot, host, how)?;
-    Ok((vm, snapshot))
+    Ok(((vm, threads), snapshot))
 }
 
 /// Checks guest memory in the file while the guest runs: it is mapped and read as

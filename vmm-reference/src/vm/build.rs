@@ -12,6 +12,7 @@ use pv_lock_host::{ApicId, HaltScheduler, VcpuParker};
 use rustix::thread::Pid;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::jailed_threads::JailedThreads;
 use super::kvm_vm::KvmVm;
 use super::running::RunningVm;
 use super::spec::{Platform, VmSpec};
@@ -156,14 +157,28 @@ impl Vm {
         }
     }
 
-    /// Starts its vCPUs.
+    /// Starts its vCPUs, each on a new thread.
     ///
     /// # Errors
     /// The system refused a thread or an event; none of its threads is left.
     pub fn start(self) -> Result<(RunningVm, VmParts), VmError> {
+        let vcpus = match &self.vcpus {
+            Vcpus::Kvm(vcpus) => vcpus.len(),
+            Vcpus::Hosted(vcpus) => vcpus.len(),
+        };
+        self.start_on(JailedThreads::spawn(vcpus)?)
+    }
+
+    /// Starts its vCPUs on threads that began before it was built. If there are more
+    /// or fewer of them than vCPUs, as [`Vm::start`] does.
+    ///
+    /// # Errors
+    /// As those of [`Vm::start`].
+    pub fn start_on(self, jailed: JailedThreads) -> Result<(RunningVm, VmParts), VmError> {
+        let (scheduler, threads) = (self.scheduler, self.threads);
         let running = match self.vcpus {
-            Vcpus::Kvm(vcpus) => RunningVm::start(vcpus, self.scheduler, self.threads),
-            Vcpus::Hosted(vcpus) => RunningVm::start(vcpus, self.scheduler, self.threads),
+            Vcpus::Kvm(vcpus) => RunningVm::start(vcpus, jailed, scheduler, threads),
+            Vcpus::Hosted(vcpus) => RunningVm::start(vcpus, jailed, scheduler, threads),
         }?;
         Ok((running, self.parts))
     }

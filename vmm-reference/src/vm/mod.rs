@@ -8,6 +8,7 @@
 //!
 //! - [`VmSpec`]: what it is to be;
 //! - [`Vm`]: built, not started; [`VmParts`]: what its owner keeps of it;
+//! - [`JailedThreads`]: threads for its vCPUs that begin while it is built;
 //! - [`RunningVm`]: its threads, and the event loop that watches them;
 //! - [`VmHandle`]: pauses, resumes and stops it from within that loop;
 //! - `saved`: all of it as values, and back: [`VmParts::save`], [`Vm::restore`];
@@ -15,6 +16,7 @@
 
 mod build;
 mod handle;
+mod jailed_threads;
 mod kvm_vm;
 mod pc;
 mod running;
@@ -25,6 +27,7 @@ mod vm_error;
 
 pub use build::{Vm, VmParts};
 pub use handle::{NotPaused, VmHandle};
+pub use jailed_threads::JailedThreads;
 pub use running::{RunningVm, Waited};
 pub use saved::Restore;
 pub use spec::{Platform, VmSpec};

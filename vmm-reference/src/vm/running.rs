@@ -16,9 +16,10 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::VmError;
 use super::handle::{Bell, BellOf, VmHandle};
+use super::jailed_threads::JailedThreads;
 use super::vm_error::{STOP_LIMIT, system};
 use crate::backend::{BackendError, VcpuBackend};
-use crate::jail::{self, ThreadKind};
+use crate::jail::JailError;
 use crate::signals;
 use crate::threads::VcpuThreads;
 use crate::vcpu::{Ended, Vcpu};
@@ -96,8 +97,8 @@ impl fmt::Debug for RunningVm {
 /// What a vCPU's thread needs beside its vCPU.
 #[derive(Clone)]
 struct Thread {
-    /// Held until all threads are there; whether to run at all.
-    gate: Arc<RwLock<bool>>,
+    /// Held until all vCPUs have their threads.
+    gate: Arc<RwLock<()>>,
     report: Sender<(usize, Ended)>,
     bell: Arc<Bell>,
     /// Wakes the loop.
@@ -105,12 +106,8 @@ struct Thread {
 }
 
 impl Thread {
-    fn run<B: VcpuBackend>(self, index: usize, vcpu: Vcpu<B>) {
-        // Before the gate: no guest runs before all threads are in the jail.
-        let jailed = jail::enter(ThreadKind::Vcpu);
-        if !*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
-            return;
-        }
+    fn run<B: VcpuBackend>(self, index: usize, vcpu: Vcpu<B>, jailed: Result<(), JailError>) {
+        drop(self.gate.read().unwrap_or_else(PoisonError::into_inner));
         // Nothing of the vCPU is looked at after a panic: it is gone then, and
         // its slot says so, whatever the end was.
         let ended = match jailed {
@@ -126,16 +123,22 @@ impl Thread {
 }
 
 impl RunningVm {
-    /// Starts one thread a vCPU; none enters the guest before all are there. The
-    /// threads are those of the vCPUs.
+    /// Runs each vCPU on a thread of its own; none enters the guest before all have
+    /// one. `threads` reaches them from now on.
     ///
     /// # Errors
     /// The system refused a thread or an event; none of the threads is left.
     pub fn start<B: VcpuBackend>(
         vcpus: Vec<Vcpu<B>>,
+        jailed: JailedThreads,
         scheduler: Arc<HaltScheduler>,
         threads: VcpuThreads,
     ) -> Result<Self, VmError> {
+        let jailed = if jailed.len() == vcpus.len() {
+            jailed
+        } else {
+            JailedThreads::spawn(vcpus.len())?
+        };
         let stop_signal = signals::install().map_err(system("install signal handlers"))?;
         let new_event =
             || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(system("make an event"));
@@ -165,32 +168,20 @@ impl RunningVm {
             started: Instant::now(),
         };
         let thread = Thread {
-            gate: Arc::new(RwLock::new(false)),
+            gate: Arc::new(RwLock::new(())),
             report,
             bell,
             event,
         };
         let gate = Arc::clone(&thread.gate);
-        let mut open = gate.write().unwrap_or_else(PoisonError::into_inner);
-        for (index, vcpu) in vcpus.into_iter().enumerate() {
+        let shut = gate.write().unwrap_or_else(PoisonError::into_inner);
+        for (index, (vcpu, jailed)) in vcpus.into_iter().zip(jailed.into_each()).enumerate() {
             let thread = thread.clone();
-            let spawned = std::thread::Builder::new()
-                .name(format!("vcpu{index}"))
-                .spawn(move || thread.run(index, vcpu));
-            match spawned {
-                Ok(handle) => threads.attach(index, handle),
-                Err(source) => {
-                    // The gate stays shut: those that are there return.
-                    drop(open);
-                    threads.join();
-                    vm.ended.clear();
-                    return Err(system("start a vCPU thread")(source));
-                }
-            }
+            let run = Box::new(move |in_jail| thread.run(index, vcpu, in_jail));
+            threads.attach(index, jailed.give(run));
         }
-        *open = true;
-        drop(open);
         vm.started = Instant::now();
+        drop(shut);
         Ok(vm)
     }
 
