@@ -37,8 +37,9 @@ macro_rules! spin {
 }
 
 /// The slow path: publishes the ticket, looks again, and halts. Served: goes on
-/// behind this; else at `ticket` or, if the host wants an end, which its kick
-/// behind STOP says, at `out`. A waiter that does not halt begins at `ticket_on`.
+/// behind this; else at `ticket` or, if the host wants an end, at `out`. STOP is
+/// looked at on both sides of the halt: the host's kick behind it ends one halt, and
+/// in a lock within another a vCPU comes to a second. A waiter that does not halt begins at `ticket_on`.
 macro_rules! halt {
     ($of:literal) => {
         $crate::payload::assembly::program::lines![
@@ -50,6 +51,9 @@ macro_rules! halt {
             "   xchg [r9 + rbp * {WAITER_HALF} + {WAITER_TICKET}], rax",
             "   cmp  [r8 + {SERVING}], r13",
             "   je   .L" $of "_unpublish",
+            // Nobody kicks once more: the kick behind STOP may have ended another halt.
+            "   cmp  qword ptr [r15 + {STOP}], 0",
+            "   jne  .L" $of "_out",
             "   inc  qword ptr [rdi + {HALTS}]",
             "   hlt",
             "   cmp  [r8 + {SERVING}], r13",

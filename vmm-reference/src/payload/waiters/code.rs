@@ -113,6 +113,9 @@ lock_program! {
     "   mov  ecx, {HALTED}",
     "   lock cmpxchg [r12 + {NODE_STATE}], rcx",
     "   jnz  .Lwaiters_enter",
+    // As in assembly::ticket.
+    "   cmp  qword ptr [r15 + {STOP}], 0",
+    "   jne  .Lwaiters_out",
     "   inc  qword ptr [rdi + {HALTS}]",
     "   hlt",
     // Granted, or a wake-up for nothing: spin again, unless the host wants an

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use vm_memory::{Bytes as _, GuestAddress};
 
-use super::layout::{Locks, NO_MORE, WaiterProgram, mode, param, result, result_more};
+use super::layout::{
+    Locks, NO_MORE, WaiterProgram, lock_more, mode, node, param, result, result_more,
+};
 use super::machine::WaiterMachine;
 use crate::backend::hosted::{Program as _, ProgramExit};
 use crate::memory::{GuestMemory, read_word};
@@ -179,6 +181,43 @@ fn nested_and_independent_locks_exclude_and_go_on() {
                 _ => assert_eq!(booked, taken, "{what}"),
             }
         }
+    }
+}
+
+/// The kick behind STOP is spent by the vCPU that waits for the outer lock and gets
+/// it. Who was before it at the inner one has left, so nobody will kick it there.
+#[test]
+fn who_comes_to_an_inner_lock_after_the_end_does_not_halt() {
+    for lock_mode in [mode::PV_TICKET, mode::PV_QUEUE] {
+        let program = WaiterProgram {
+            locks: Locks::Nested,
+            ..program(lock_mode)
+        };
+        let memory = Arc::new(image::build(2, &[]).unwrap());
+        program.install(&memory, &[0, 1]).unwrap();
+        let set = |at, value: u64| {
+            let at = GuestAddress(at);
+            memory.store(value, at, Ordering::SeqCst).unwrap();
+        };
+        let (own, other) = (result_page(0), result_page(1));
+        let outer = read_word(&memory, own + result_more::LOCK).unwrap();
+        let inner = read_word(&memory, own + result_more::INNER).unwrap();
+        // vCPU 1 has drawn ticket 0 of both locks, and is the tail of both queues.
+        for lock in [outer, inner] {
+            set(lock + lock::NEXT, 1);
+            set(lock + lock_more::TAIL, other + result_more::INNER_NODE);
+        }
+        let mut machine = WaiterMachine::new(Arc::clone(&memory), own, Instant::now()).unwrap();
+        let flag = AtomicU8::new(0);
+        assert_eq!(machine.run(&flag).unwrap(), ProgramExit::Halt);
+        set(PARAM_PAGE + param::STOP, 1);
+        set(outer + lock::SERVING, 1);
+        set(own + result_more::NODE + node::STATE, node::GRANTED);
+        assert_eq!(
+            machine.run(&flag).unwrap(),
+            ProgramExit::ExitPort(0),
+            "mode {lock_mode}"
+        );
     }
 }
 

@@ -52,6 +52,16 @@ impl WaiterMachine {
         Ok((at, None))
     }
 
+    /// Halts at `at`, unless the host wants an end: its kick behind STOP may have
+    /// ended another halt, and nobody kicks once more.
+    fn halt(p: &Pages<'_>, at: At) -> Result<Step> {
+        if param(p, param::STOP)? != 0 {
+            return off(p);
+        }
+        bump(&p.result, result::HALTS)?;
+        Ok((at, Some(ProgramExit::Halt)))
+    }
+
     pub(super) fn spin_ticket(
         &mut self,
         p: &Pages<'_>,
@@ -85,8 +95,7 @@ impl WaiterMachine {
             Self::unpublish(p, ticket)?;
             return self.critical(p, since);
         }
-        bump(&p.result, result::HALTS)?;
-        Ok((At::TicketHalted { ticket, since }, Some(ProgramExit::Halt)))
+        Self::halt(p, At::TicketHalted { ticket, since })
     }
 
     pub(super) fn unpublish(p: &Pages<'_>, ticket: u64) -> Result<()> {
@@ -192,10 +201,7 @@ impl WaiterMachine {
             Ordering::AcqRel,
             Ordering::Acquire,
         ) {
-            Ok(_) => {
-                bump(&p.result, result::HALTS)?;
-                Ok((At::QueueHalted { since }, Some(ProgramExit::Halt)))
-            }
+            Ok(_) => Self::halt(p, At::QueueHalted { since }),
             Err(_) => self.critical(p, since),
         }
     }
