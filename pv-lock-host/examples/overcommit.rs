@@ -135,10 +135,17 @@ fn measure(builder: SchedulerBuilder, vcpus: u32, halts: bool, time: Duration) -
     f64::from(u32::try_from(acquired.into_inner()).unwrap_or(u32::MAX)) / spent.as_secs_f64()
 }
 
+/// One line on what was wrong with the arguments, and status 2.
+fn usage(wrong: &str) -> ! {
+    eprintln!("overcommit: {wrong}; its argument is the milliseconds a cell, 250 without");
+    std::process::exit(2)
+}
+
 fn main() {
-    let milliseconds = std::env::args()
-        .nth(1)
-        .map_or(250, |arg| arg.parse().unwrap());
+    let milliseconds = std::env::args().nth(1).map_or(250, |arg| {
+        arg.parse()
+            .unwrap_or_else(|_| usage(&format!("{arg} is no number")))
+    });
     let time = Duration::from_millis(milliseconds);
     let cpus = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let yielding = [

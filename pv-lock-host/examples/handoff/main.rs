@@ -147,6 +147,12 @@ fn main() {
     }
 }
 
+/// One line on what was wrong with the arguments, and status 2.
+fn usage(wrong: &str) -> ! {
+    eprintln!("handoff: {wrong}; the top of its source says what there is");
+    std::process::exit(2)
+}
+
 fn options() -> Options {
     let mut options = Options {
         json: false,
@@ -156,17 +162,25 @@ fn options() -> Options {
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
+        let mut value = || {
+            args.next()
+                .unwrap_or_else(|| usage(&format!("{arg} needs a value")))
+        };
         let number = |value: String| match value.parse() {
             Ok(n) if n > 0 => n,
-            _ => panic!("{value} is not a number above zero"),
+            _ => usage(&format!("{value} is not a number above zero")),
         };
         match arg.as_str() {
             "--json" => options.json = true,
-            "--place" => options.place = Place::parse(&value()),
+            "--place" => {
+                let name = value();
+                options.place = Place::parse(&name).unwrap_or_else(|| {
+                    usage(&format!("--place is apart, together or free, not {name}"))
+                });
+            }
             "--rounds" => options.rounds = number(value()),
             "--trips" => options.trips = number(value()),
-            _ => panic!("unknown argument {arg}; see the top of this example"),
+            _ => usage(&format!("unknown argument {arg}")),
         }
     }
     options

@@ -13,12 +13,12 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    pub(crate) fn parse(name: &str) -> Self {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
-            "apart" => Self::Apart,
-            "together" => Self::Together,
-            "free" => Self::Free,
-            _ => panic!("--place is apart, together or free, not {name}"),
+            "apart" => Some(Self::Apart),
+            "together" => Some(Self::Together),
+            "free" => Some(Self::Free),
+            _ => None,
         }
     }
 

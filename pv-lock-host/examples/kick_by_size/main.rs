@@ -73,10 +73,17 @@ fn print(title: &str, vms: &[Box<dyn Timed>], times: &[Vec<f64>], per_kind: usiz
     }
 }
 
+/// One line on what was wrong with the arguments, and status 2.
+fn usage(wrong: &str) -> ! {
+    eprintln!("kick_by_size: {wrong}; its argument is the number of rounds, 2000 without");
+    std::process::exit(2)
+}
+
 fn main() {
-    let rounds: usize = std::env::args()
-        .nth(1)
-        .map_or(2_000, |rounds| rounds.parse().unwrap());
+    let rounds: usize = std::env::args().nth(1).map_or(2_000, |arg| {
+        arg.parse()
+            .unwrap_or_else(|_| usage(&format!("{arg} is no number")))
+    });
     let mut running = running::vms();
     let times = measure(&mut running, rounds);
     let title = format!("kick of a running vCPU, {rounds} rounds");

@@ -102,6 +102,12 @@ fn main() {
     }
 }
 
+/// One line on what was wrong with the arguments, and status 2.
+fn usage(wrong: &str) -> ! {
+    eprintln!("mixed: {wrong}; the top of its source says what there is");
+    std::process::exit(2)
+}
+
 fn options() -> Options {
     let mut options = Options {
         json: false,
@@ -111,17 +117,20 @@ fn options() -> Options {
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
+        let mut value = || {
+            args.next()
+                .unwrap_or_else(|| usage(&format!("{arg} needs a value")))
+        };
         let number = |value: String| match value.parse::<u32>() {
             Ok(n) if n > 0 => n,
-            _ => panic!("{value} is not a number above zero"),
+            _ => usage(&format!("{value} is not a number above zero")),
         };
         match arg.as_str() {
             "--json" => options.json = true,
             "--milliseconds" => options.time = Duration::from_millis(number(value()).into()),
             "--turns" => options.turns = number(value()) as usize,
             "--load" => options.load = value(),
-            _ => panic!("unknown argument {arg}; see the top of this example"),
+            _ => usage(&format!("unknown argument {arg}")),
         }
     }
     options
