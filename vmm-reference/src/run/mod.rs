@@ -269,13 +269,13 @@ fn booted(
 }
 
 /// Why a guest of several vCPUs that halt in this process runs without PV
-/// spinlocks, unless `told` has it already: nobody asked for that.
-fn no_pv_locks(config: &RunConfig, offered: &Negotiated, told: &[String]) -> Option<String> {
+/// spinlocks, unless `shown` has it already: nobody asked for that.
+fn no_pv_locks(config: &RunConfig, offered: &Negotiated, shown: &[String]) -> Option<String> {
     let wanted = config.halt == HaltMode::Userspace && config.cpus > 1;
     let decision = offered.reason(KvmFeatures::PV_UNHALT)?;
     let missing = !offered.features.contains(KvmFeatures::PV_UNHALT);
     let why = decision.to_string();
-    (wanted && missing && !told.contains(&why)).then_some(why)
+    (wanted && missing && !shown.contains(&why)).then_some(why)
 }
 
 /// Gives the loop its subscribers and runs it to the guest's end.

@@ -90,7 +90,7 @@ impl Watch {
             backend: backend.to_string(),
             why_hosted,
             cpus,
-            cpu_model: cpu_model(&cpuinfo).unwrap_or("not told").to_string(),
+            cpu_model: cpu_model(&cpuinfo).unwrap_or("unknown").to_string(),
             kernel: release.release().to_string_lossy().into_owned(),
             virtual_machine: is_virtual_machine(&cpuinfo),
             emulated: false,

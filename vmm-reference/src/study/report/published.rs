@@ -54,7 +54,7 @@ pub const PUBLISHED: &[Published] = published![
         "hackbench +10.6 / +37.8 / +44.3 % (10/20/40 groups)", PvTicket, HOST_SIDE;
     "steal_governor (Hegde, v2; its author calls the figures stale)", "x86, 8 VMs of 16 vCPUs on 32 threads", Some(4.0), true,
         "hackbench +90.7 % ± 10; pgbench +31.8 %; worst case -3.2 %", PvTicket, HOST_SIDE;
-    "steal_governor v10, tried by a third party (Norov, 2026)", "not told", None, true,
+    "steal_governor v10, tried by a third party (Norov, 2026)", "not given", None, true,
         "3 to 5 % slower", PvTicket, HOST_SIDE;
     "VMs on cores that do not overlap (Prateek Nayak, AMD, 2025)", "2 VMs of 12 threads on 16 threads", Some(1.5), true,
         "perf sched messaging 24 and 20 % less time", PvTicket, HOST_SIDE;
@@ -70,7 +70,7 @@ pub const PUBLISHED: &[Published] = published![
         "kernel build 173.07 to 171.73 s (+1 %)", PvQueue, APPLICATION;
     "LoongArch PV qspinlock (Bibo Mao, 2024)", "2 VMs of 32 vCPUs on 32 cores", Some(2.0), true,
         "kernel build 2362 to 354 s (6.7 times)", PvQueue, APPLICATION;
-    "eCS (Kashyap, ATC 2018)", "not told here", None, true,
+    "eCS (Kashyap, ATC 2018)", "not given here", None, true,
         "up to 2.5 times", PvTicket, "hints of the guest, upon which the host defers preemption";
     "PV qspinlock (Long, 2015)", "60 vCPUs on 32 CPUs, kernel build", Some(1.875), false,
         "15 min 50 s to 9 min 39 s", PvQueue, APPLICATION;
@@ -155,7 +155,7 @@ pub fn html(data: &Dataset) -> Markup {
                         tr {
                             th scope="row" { (row.work) }
                             td { (row.setup) }
-                            td { @match row.ratio { Some(ratio) => (format!("{ratio:.1}x")), None => "not told" } }
+                            td { @match row.ratio { Some(ratio) => (format!("{ratio:.1}x")), None => "not given" } }
                             td { (row.result) }
                             td { (ours(data, row).unwrap_or_else(|| "nothing comparable".to_string())) }
                             td { (row.differs) }

@@ -224,7 +224,7 @@ mod tests {
         );
         assert!(
             knee.ends_with(
-                "is: if it spins, between 1x and 1.5x; if it halts, beyond 8x, the last measured."
+                "is: if it spins, between 1x and 1.5x; if it halts, above 8x, the highest measured."
             ),
             "{knee}"
         );

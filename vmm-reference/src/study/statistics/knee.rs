@@ -2,7 +2,7 @@
 //! it does at 1x.
 //!
 //! Only some ratios are measured, and each only so well: so the knee is an
-//! interval between two of them, and what a ratio does is told only where the
+//! interval between two of them, and what a ratio does is said only where the
 //! data show it.
 
 use std::fmt;
@@ -62,11 +62,11 @@ impl fmt::Display for Knee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Between { held, lost } => write!(f, "between {held}x and {lost}x"),
-            Self::Beyond(last) => write!(f, "beyond {last}x, the last measured"),
+            Self::Beyond(last) => write!(f, "above {last}x, the highest measured"),
             Self::Open { held, last } => {
                 write!(
                     f,
-                    "beyond {held}x, and not told up to {last}x, the last measured"
+                    "above {held}x; whether below {last}x, the highest measured, the figures do not show"
                 )
             }
             Self::Unknown => f.write_str("not measured"),
@@ -176,12 +176,12 @@ mod tests {
             (
                 vec![(2.0, Open), (8.0, Yes)],
                 Knee::Beyond(number(8.0)),
-                "beyond 8x, the last measured",
+                "above 8x, the highest measured",
             ),
             (
                 vec![(2.0, Yes), (4.0, Open), (8.0, Open)],
                 open(2.0, 8.0),
-                "beyond 2x, and not told up to 8x, the last measured",
+                "above 2x; whether below 8x, the highest measured, the figures do not show",
             ),
             (vec![(0.5, No), (1.0, Open)], Knee::Unknown, "not measured"),
             (Vec::new(), Knee::Unknown, "not measured"),

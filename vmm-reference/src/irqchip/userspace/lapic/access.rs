@@ -189,7 +189,7 @@ impl Lapic {
             }
             reg::ESR => {
                 state.errors.shown = std::mem::take(&mut state.errors.logged);
-                state.errors.told = false;
+                state.errors.reported = false;
             }
             reg::LVT..=reg::LVT_LAST => write_lvt(state, register, value),
             reg::INITIAL_COUNT => {

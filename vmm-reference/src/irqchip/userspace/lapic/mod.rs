@@ -309,10 +309,12 @@ impl Lapic {
 
     /// Logs an error; the first since the last write to the ESR interrupts.
     fn error(&mut self, bit: u8) {
-        let Errors { logged, told, .. } = &mut self.state.errors;
+        let Errors {
+            logged, reported, ..
+        } = &mut self.state.errors;
         *logged |= bit;
         // Said before its own interrupt, whose vector may be illegal in turn.
-        if !std::mem::replace(told, true) {
+        if !std::mem::replace(reported, true) {
             self.local(lvt::ERROR);
         }
     }

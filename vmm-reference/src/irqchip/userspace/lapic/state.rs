@@ -25,7 +25,7 @@ pub struct LapicState {
     pub(super) icr: u64,
     pub(super) lvt: Table,
     pub(super) timer: Timer,
-    /// Taken from the inbox and not yet told.
+    /// Taken from the inbox and not yet reported.
     pub(super) nmi: bool,
     pub(super) init: bool,
     pub(super) sipi: Option<u8>,
@@ -42,7 +42,7 @@ pub(super) struct Errors {
     /// What a read gives: those before the last write.
     pub(super) shown: u8,
     /// There was an interrupt for them.
-    pub(super) told: bool,
+    pub(super) reported: bool,
 }
 
 /// A saved state that is none.

@@ -368,7 +368,7 @@ fn odd_accesses_of_the_page() {
 }
 
 #[test]
-fn errors_are_logged_shown_by_a_write_and_told_once() {
+fn errors_are_logged_shown_by_a_write_and_reported_once() {
     let mut lapic = xapic();
     set_page(&mut lapic, 0xf0, 0x1ff);
     set_page(&mut lapic, 0x370, 0xfe);
@@ -377,7 +377,7 @@ fn errors_are_logged_shown_by_a_write_and_told_once() {
     assert_eq!(page(&mut lapic, 0x280), 0, "not yet");
     assert!(lapic.acknowledge(0xfe));
     set_page(&mut lapic, 0x300, 0xf);
-    assert_eq!(lapic.deliverable(), None, "told already");
+    assert_eq!(lapic.deliverable(), None, "reported already");
     set_page(&mut lapic, 0xb0, 0);
     set_page(&mut lapic, 0x280, 0);
     assert_eq!(
@@ -579,7 +579,7 @@ fn timer_interrupts() {
     assert_eq!(lapic.deadline(), None);
     assert_eq!(at(&mut lapic, 1 << 40), None);
     assert_eq!(lapic.read_msr(0x839, 1 << 40), Ok(0));
-    // Masked: the count goes down, nobody is told, then or later.
+    // Masked: the count goes down, no interrupt is sent, then or later.
     lapic.write_msr(0x832, 0x1_0040, 0).unwrap();
     lapic.write_msr(0x838, 1000, 0).unwrap();
     assert_eq!(lapic.deadline(), None);
