@@ -17,10 +17,6 @@ pub mod param {
     pub const THINK: u64 = 0x18;
     /// Non-zero: leave as soon as no lock is held.
     pub const STOP: u64 = 0x20;
-    /// GPA of the lock page.
-    pub const LOCK: u64 = 0x28;
-    /// GPA of the waiter table.
-    pub const WAITERS: u64 = 0x30;
     /// Entries of the waiter table minus one; entries are a power of two, at
     /// least the number of vCPUs.
     pub const WAITER_MASK: u64 = 0x38;
@@ -28,15 +24,17 @@ pub mod param {
     pub const ISSUE: u64 = 0x40;
 }
 
-/// How the guest waits for its lock.
+/// How the guest waits for its lock. The study's guest has more ways, between and
+/// behind these.
 pub mod mode {
     /// Busy-wait for ever: a kernel without paravirtual spinlocks.
     pub const SPIN: u64 = 0;
-    /// The seed's slow path: past the threshold, publish, re-check, HLT.
-    pub const PV: u64 = 1;
     /// No lock: time `THRESHOLD` spin rounds and leave. It shows how
     /// fast this guest runs.
-    pub const CALIBRATE: u64 = 2;
+    pub const CALIBRATE: u64 = 3;
+    /// The seed's slow path: past the threshold, publish, re-check, HLT. This and all
+    /// above it need PV_UNHALT.
+    pub const PV: u64 = 4;
 }
 
 /// How the guest issues a hypercall.
@@ -107,6 +105,10 @@ pub mod result {
     pub const HISTOGRAM: u64 = 0x40;
     /// Four buckets per power of two: see [`bucket`].
     pub const HISTOGRAM_BUCKETS: usize = 252;
+    /// GPA of the lock that this vCPU takes; written by the host.
+    pub const LOCK: u64 = 0x8a0;
+    /// GPA of the waiter table of that lock; written by the host.
+    pub const TABLE: u64 = 0x8b8;
 
     /// Bucket of a wait of `ticks`: exact below 4, then four to each power of
     /// two (25 % wide). The assembly computes the same.
@@ -138,7 +140,7 @@ pub mod result {
 
 #[cfg(test)]
 mod tests {
-    use super::result::{HISTOGRAM, HISTOGRAM_BUCKETS, bucket, bucket_limit};
+    use super::result::{HISTOGRAM, HISTOGRAM_BUCKETS, LOCK, TABLE, bucket, bucket_limit};
 
     #[test]
     fn buckets_partition_the_ticks() {
@@ -155,6 +157,9 @@ mod tests {
 
     #[test]
     fn result_page_is_one_page() {
-        assert!(HISTOGRAM + 8 * HISTOGRAM_BUCKETS as u64 <= 4096);
+        const {
+            assert!(HISTOGRAM + 8 * HISTOGRAM_BUCKETS as u64 <= LOCK);
+            assert!(TABLE + 8 <= 4096);
+        }
     }
 }

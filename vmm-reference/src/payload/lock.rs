@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::image::{self, LOCK_PAGE, PARAM_PAGE, RESULTS, WAITERS, result_page};
 use super::layout::{param, result, waiter};
 use super::lock_code;
-use super::lock_machine::LockMachine;
+use super::waiters::machine::WaiterMachine;
 use crate::backend::hosted::Program;
 use crate::backend::kvm::KvmVcpu;
 use crate::backend::{BackendError, GuestImage};
@@ -28,7 +28,7 @@ pub struct LockProgram {
 }
 
 impl LockProgram {
-    /// Writes the parameter page and each vCPU's APIC ID.
+    /// Writes the parameter page, and each vCPU's APIC ID and lock.
     ///
     /// # Errors
     /// The memory is not that of an embedded guest with as many vCPUs.
@@ -41,15 +41,19 @@ impl LockProgram {
             (param::HOLD, self.hold),
             (param::THINK, self.think),
             (param::STOP, 0),
-            (param::LOCK, LOCK_PAGE),
-            (param::WAITERS, WAITERS),
             (param::WAITER_MASK, entries - 1),
             (param::ISSUE, self.issue),
         ] {
             memory::write_word(memory, PARAM_PAGE + offset, value)?;
         }
         for (page, &id) in (0u32..).map(result_page).zip(apic_ids) {
-            memory::write_word(memory, page + result::APIC_ID, u64::from(id))?;
+            for (offset, value) in [
+                (result::APIC_ID, u64::from(id)),
+                (result::LOCK, LOCK_PAGE),
+                (result::TABLE, WAITERS),
+            ] {
+                memory::write_word(memory, page + offset, value)?;
+            }
         }
         Ok(())
     }
@@ -88,7 +92,8 @@ impl GuestImage for LockImage {
     }
 
     fn program(&self, index: u32) -> Result<Box<dyn Program>, BackendError> {
+        // Of the study's program the lock program is a part.
         let (memory, page) = (Arc::clone(&self.memory), result_page(index));
-        Ok(Box::new(LockMachine::new(memory, page, self.epoch)?))
+        Ok(Box::new(WaiterMachine::new(memory, page, self.epoch)?))
     }
 }

@@ -4,14 +4,14 @@
 
 use super::assembly::program::lock_program;
 use super::assembly::{clock, frame, histogram, kick, section, ticket};
-use super::layout::{mode, param};
+use super::layout::{mode, result};
 
 lock_program! {
     /// The lock program.
     pub fn lock = "lock";
     "   mov  r15, rsi",
-    "   mov  r8,  [r15 + {LOCK}]",
-    "   mov  r9,  [r15 + {WAITERS}]",
+    "   mov  r8,  [rdi + {LOCK}]",
+    "   mov  r9,  [rdi + {TABLE}]",
     "   mov  r10, [rdi + {APIC_ID}]",
     "   mov  r11, [r15 + {MODE}]",
     "   cmp  r11, {CALIBRATE}",
@@ -52,8 +52,8 @@ lock_program! {
     ".Llock_calibrate:",
     clock::read!(),
     clock::calibration!("lock");
-    LOCK = param::LOCK,
-    WAITERS = param::WAITERS,
+    LOCK = result::LOCK,
+    TABLE = result::TABLE,
     CALIBRATE = mode::CALIBRATE,
     PV = mode::PV,
 }

@@ -5,13 +5,12 @@
 //! - `assembly`: where their machine code is made, and the pieces of it that they
 //!   share; `machine`: what their state machines share;
 //! - [`lock`]: the lock program, as a guest;
-//! - [`lock_code`]: its machine code, for the KVM backend;
-//! - [`lock_machine`]: the same program once more as a state machine, for the
-//!   hosted backend, over the same pages;
+//! - [`lock_code`]: its machine code, for the KVM backend; for the hosted backend it
+//!   is the study's state machine, over the same pages;
 //! - [`calls`]: one hypercall, for `probe`;
 //! - [`loops`]: one exit again and again, for `bench`;
 //! - [`script`]: the guest of the conformance list, both as code and machine;
-//! - [`waiters`]: the study's guest, both too.
+//! - [`waiters`]: the study's guest, both too, in more ways than the lock program.
 
 mod assembly;
 pub mod calls;
@@ -19,7 +18,6 @@ pub mod image;
 pub mod layout;
 pub mod lock;
 pub mod lock_code;
-pub mod lock_machine;
 pub mod loops;
 mod machine;
 pub mod script;

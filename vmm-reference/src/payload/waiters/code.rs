@@ -9,7 +9,7 @@
 
 #![expect(unsafe_code, reason = "machine code: see assembly::program")]
 
-use super::layout::{COMPUTE_ROUNDS, lock_more, mode, node, param_more, result_more, role};
+use super::layout::{COMPUTE_ROUNDS, lock_more, mode, node, param_more, result, result_more, role};
 use crate::payload::assembly::program::lock_program;
 use crate::payload::assembly::{clock, frame, histogram, kick, section, ticket};
 
@@ -277,8 +277,8 @@ lock_program! {
     // Calibration: the rounds of the ticket's spin, on one that never comes.
     ".Lwaiters_calibrate:",
     clock::calibration!("waiters");
-    LOCK = result_more::LOCK,
-    TABLE = result_more::TABLE,
+    LOCK = result::LOCK,
+    TABLE = result::TABLE,
     INNER = result_more::INNER,
     INNER_TABLE = result_more::INNER_TABLE,
     INNER_NODE = result_more::INNER_NODE,

@@ -7,10 +7,12 @@ use crate::payload::layout::{lock, param as base, result as fields, waiter};
 
 pub use crate::payload::layout::{param, result};
 
-/// How the guest waits for its lock.
+/// How the guest waits for its lock: the lock program's ways, and more.
 pub mod mode {
+    use crate::payload::layout::mode as base;
+
     /// Ticket lock, busy for ever.
-    pub const TICKET: u64 = 0;
+    pub const TICKET: u64 = base::SPIN;
     /// Test and test-and-set.
     pub const TEST_AND_SET: u64 = 1;
     /// Ticket lock whose waiters overtake one that is due and does not come
@@ -18,10 +20,10 @@ pub mod mode {
     /// distance in the queue, a waiter takes the lock if it is free.
     pub const PREEMPTABLE: u64 = 2;
     /// No lock: time `THRESHOLD` rounds of spinning.
-    pub const CALIBRATE: u64 = 3;
+    pub const CALIBRATE: u64 = base::CALIBRATE;
     /// Ticket lock; halts past the threshold. This and all above it need
     /// PV_UNHALT.
-    pub const PV_TICKET: u64 = 4;
+    pub const PV_TICKET: u64 = base::PV;
     /// MCS queue; halts past the threshold, as Linux's paravirtual qspinlock.
     pub const PV_QUEUE: u64 = 5;
 }
@@ -59,15 +61,11 @@ pub mod result_more {
     pub const LONGEST: u64 = 0x890;
     /// TSC at its end.
     pub const LONGEST_END: u64 = 0x898;
-    /// GPA of the lock that this vCPU takes; written by the host.
-    pub const LOCK: u64 = 0x8a0;
     /// One of [`role`](super::role), written by the host.
     pub const ROLE: u64 = 0x8a8;
     /// Thousands of rounds computed.
     pub const BACKGROUND: u64 = 0x8b0;
-    /// GPA of the waiter table of that lock; written by the host.
-    pub const TABLE: u64 = 0x8b8;
-    /// GPA of the lock that this vCPU takes within that one, 0: none; and of its
+    /// GPA of the lock that this vCPU takes within its own, 0: none; and of its
     /// waiter table. Written by the host.
     pub const INNER: u64 = 0x8c0;
     /// See above.
@@ -203,8 +201,8 @@ impl WaiterProgram {
             let (inner, inner_table) = inner.unwrap_or_default();
             for (offset, value) in [
                 (fields::APIC_ID, u64::from(id)),
-                (result_more::LOCK, lock),
-                (result_more::TABLE, table),
+                (fields::LOCK, lock),
+                (fields::TABLE, table),
                 (result_more::INNER, inner),
                 (result_more::INNER_TABLE, inner_table),
                 (result_more::ROLE, self.role(index, vcpus)),

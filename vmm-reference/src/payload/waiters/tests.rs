@@ -200,7 +200,7 @@ fn who_comes_to_an_inner_lock_after_the_end_does_not_halt() {
             memory.store(value, at, Ordering::SeqCst).unwrap();
         };
         let (own, other) = (result_page(0), result_page(1));
-        let outer = read_word(&memory, own + result_more::LOCK).unwrap();
+        let outer = read_word(&memory, own + result::LOCK).unwrap();
         let inner = read_word(&memory, own + result_more::INNER).unwrap();
         // vCPU 1 has drawn ticket 0 of both locks, and is the tail of both queues.
         for lock in [outer, inner] {

@@ -143,7 +143,7 @@ impl Program for WaiterMachine {
                 node,
             })
         };
-        let first = side(result_more::LOCK, result_more::TABLE, result_more::NODE)?;
+        let first = side(result::LOCK, result::TABLE, result_more::NODE)?;
         let inner = match read(&own, result_more::INNER)? {
             0 => None,
             _ => Some(side(
