@@ -89,7 +89,7 @@ enum What {
         /// The folder for report.html, data.json and data.csv
         #[arg(long, default_value = "study", value_name = "DIR")]
         out: PathBuf,
-        /// Time is emulated on this host
+        /// Time was emulated, if FILE does not say where it was measured
         #[arg(long)]
         emulated: bool,
     },
@@ -142,7 +142,14 @@ impl super::Subcommand for StudyArgs {
                 host.emulated = emulated;
                 // Nothing was timed between the measurements.
                 host.noise = Noise::default();
-                let data = linux::read(&file, host)?;
+                let (data, is_told) = linux::read(&file, host)?;
+                if !is_told {
+                    stderr::message(format_args!(
+                        "{}: does not say on which host it was measured: taken for this one, \
+                         {cpus} pCPUs",
+                        file.display()
+                    ));
+                }
                 print(&terminal(&data))?;
                 let report = folder.write(&data)?;
                 print(&format!("\nreport: {}\n", report.display()))?;

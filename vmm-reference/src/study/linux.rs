@@ -1,7 +1,9 @@
 //! Workloads of a Linux guest, as a study: what `ci/lab/run study-linux` prints,
-//! a JSON object a line, becomes a dataset.
+//! a JSON object a line, becomes a dataset. A line is a measurement, or says on which
+//! host they were made.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -12,6 +14,26 @@ use super::dataset::{
 };
 use super::finite::Finite;
 use super::statistics::ENOUGH;
+
+/// The line about the host.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostLine {
+    host: MeasuredOn,
+}
+
+/// Where the lines were measured.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MeasuredOn {
+    /// Its pCPUs.
+    cpus: NonZeroU32,
+    cpu_model: String,
+    kernel: String,
+    virtual_machine: bool,
+    /// Its time was emulated.
+    emulated: bool,
+}
 
 /// One workload in one guest.
 #[derive(Clone, Debug, Deserialize)]
@@ -65,6 +87,14 @@ pub enum LinuxError {
         line: usize,
         /// What the parser said.
         source: serde_json::Error,
+    },
+    /// Two lines name two hosts.
+    #[error("{}: line {line}: measured on another host than what is above it", path.display())]
+    Hosts {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
     },
     /// A line tells of a workload that no Linux guest has.
     #[error("{}: line {line}: {} is not a workload of Linux", path.display(), load.id())]
@@ -148,23 +178,37 @@ impl Record {
     }
 }
 
-/// The study that the lines of the file at `path` are, measured on `host`.
+/// The study that the lines of the file at `path` are, and whether they say on which
+/// host they were measured: if they do not, it is taken to be `host`.
 ///
 /// # Errors
-/// It can't be read, or a line is not one of `study-linux`.
-pub fn read(path: &Path, host: Host) -> Result<Dataset, LinuxError> {
+/// It can't be read, a line is not one of `study-linux`, or two are of two hosts.
+pub fn read(path: &Path, mut host: Host) -> Result<(Dataset, bool), LinuxError> {
     let text = std::fs::read_to_string(path).map_err(|source| LinuxError::File {
         path: path.to_path_buf(),
         source,
     })?;
     let mut cells: BTreeMap<CellKey, Vec<Repetition>> = BTreeMap::new();
+    let mut measured_on: Option<MeasuredOn> = None;
     for (line, text) in (1..).zip(text.lines()) {
         let path = || path.to_path_buf();
-        let record: Record = serde_json::from_str(text).map_err(|source| LinuxError::Line {
+        let wrong = |source| LinuxError::Line {
             path: path(),
             line,
             source,
-        })?;
+        };
+        if is_about_the_host(text) {
+            let found: HostLine = serde_json::from_str(text).map_err(wrong)?;
+            // The pieces of one study each have it.
+            if measured_on
+                .replace(found.host.clone())
+                .is_some_and(|above| above != found.host)
+            {
+                return Err(LinuxError::Hosts { path: path(), line });
+            }
+            continue;
+        }
+        let record: Record = serde_json::from_str(text).map_err(wrong)?;
         let load = record.workload;
         if !load.is_linux() {
             let path = path();
@@ -180,7 +224,15 @@ pub fn read(path: &Path, host: Host) -> Result<Dataset, LinuxError> {
     });
     let cells: Vec<Cell> = cells.collect();
     let enough = cells.iter().all(|cell| cell.repetitions.len() >= ENOUGH);
-    Ok(Dataset {
+    let is_told = measured_on.is_some();
+    if let Some(found) = measured_on {
+        host.cpus = found.cpus.get();
+        host.cpu_model = found.cpu_model;
+        host.kernel = found.kernel;
+        host.virtual_machine = found.virtual_machine;
+        host.emulated = found.emulated;
+    }
+    let data = Dataset {
         format: FORMAT,
         tool: concat!("vmm-reference ", env!("CARGO_PKG_VERSION")).to_string(),
         began: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
@@ -196,7 +248,13 @@ pub fn read(path: &Path, host: Host) -> Result<Dataset, LinuxError> {
         },
         cells,
         timelines: Vec::new(),
-    })
+    };
+    Ok((data, is_told))
+}
+
+fn is_about_the_host(line: &str) -> bool {
+    let line = serde_json::from_str::<serde_json::Value>(line);
+    line.is_ok_and(|line| line.get("host").is_some())
 }
 
 #[cfg(test)]
@@ -213,7 +271,7 @@ mod tests {
         )
     }
 
-    fn read_text(name: &str, text: &str) -> Result<Dataset, LinuxError> {
+    fn read_text(name: &str, text: &str) -> Result<(Dataset, bool), LinuxError> {
         let path = std::env::temp_dir().join(format!("study-linux-{name}-{}", std::process::id()));
         std::fs::write(&path, text).unwrap();
         let mut host = sample::dataset().host;
@@ -236,7 +294,8 @@ mod tests {
                 }
             }
         }
-        let data = read_text("good", &text).unwrap();
+        let (data, is_told) = read_text("good", &text).unwrap();
+        assert!(!is_told);
         assert_eq!((data.cells.len(), data.end), (12, End::Narrow));
         let cell = &data.cells[0];
         assert_eq!(cell.repetitions.len(), 6);
@@ -260,6 +319,40 @@ mod tests {
         assert!(unfair.contains("4.0 to 4.0 times as fast"), "{says:?}");
     }
 
+    /// The ratio is that of the host that measured, not of the one that reads.
+    #[test]
+    fn the_host_is_that_of_the_lines() {
+        let host = |cpus| {
+            format!(
+                "{{\"host\": {{\"cpus\": {cpus}, \"cpu_model\": \"EPYC\", \"kernel\": \"6.12\", \
+                 \"virtual_machine\": true, \"emulated\": false}}}}\n"
+            )
+        };
+        let one = line(1, 6, "kernel", "pv", 9);
+        // Each piece of a study has the line.
+        let (data, is_told) = read_text("told", &format!("{}{one}{0}{one}", host(3))).unwrap();
+        assert!(is_told);
+        assert_eq!(data.ratio(&data.cells[0].key).get(), 2.0);
+        assert_eq!(data.cells[0].repetitions.len(), 2);
+        assert_eq!((&*data.host.kernel, data.host.emulated), ("6.12", false));
+        for (name, text, says) in [
+            (
+                "two-hosts",
+                format!("{}{one}{}", host(3), host(4)),
+                "line 3: measured on another",
+            ),
+            ("no-cpus", host(0), "line 1: invalid value"),
+            (
+                "half-a-host",
+                "{\"host\": {\"cpus\": 1}}".to_string(),
+                "line 1: missing field",
+            ),
+        ] {
+            let error = read_text(name, &text).unwrap_err().to_string();
+            assert!(error.contains(says), "{name}: {error}");
+        }
+    }
+
     #[test]
     fn a_line_that_is_none_is_told_in_one_line() {
         for (name, text, says) in [
@@ -281,6 +374,6 @@ mod tests {
             assert_eq!(error.lines().count(), 1, "{error}");
         }
         // Nothing measured is a study of nothing.
-        assert!(read_text("nothing", "").unwrap().cells.is_empty());
+        assert!(read_text("nothing", "").unwrap().0.cells.is_empty());
     }
 }
