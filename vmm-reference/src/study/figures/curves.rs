@@ -140,7 +140,8 @@ pub fn work(data: &Dataset, load: Load, sweep: Sweep) -> Option<Figure> {
                 },
             ));
         }
-        row.push(knee.to_string());
+        // A line for each part of the sentence: a column as wide as all of it is cut off.
+        row.push(knee.to_string().replace("; ", ";\n").replace(", ", ",\n"));
         table.rows.push(row);
     }
     let plot = Plot {
