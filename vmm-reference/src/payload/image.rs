@@ -8,6 +8,7 @@
 //! | 0x10000 | code, up to 64 KiB |
 //! | 0x20000 | waiter table; of the study's guest a second one behind it |
 //! | 0x100000 + 0x1000 x index | result page of a vCPU |
+//! | behind them | what else the study's guest notes |
 
 use std::sync::Arc;
 
@@ -42,13 +43,22 @@ pub const fn result_page(index: u32) -> u64 {
 /// # Errors
 /// The mapping was refused, or the code is too long.
 pub fn build(vcpus: u32, code: &[u8]) -> Result<GuestMemory, MemoryError> {
+    build_with(vcpus, code, 0)
+}
+
+/// The same with `room` bytes behind the result pages.
+///
+/// # Errors
+/// The mapping was refused, or the code is too long.
+pub fn build_with(vcpus: u32, code: &[u8], room: u64) -> Result<GuestMemory, MemoryError> {
     if code.len() > CODE_MAX {
         return Err(MemoryError::CodeSize {
             bytes: code.len(),
             most: CODE_MAX,
         });
     }
-    let memory = memory::allocate(&[(0, result_page(vcpus).next_multiple_of(LARGE_PAGE))])?;
+    let end = result_page(vcpus).saturating_add(room);
+    let memory = memory::allocate(&[(0, end.next_multiple_of(LARGE_PAGE))])?;
     memory::write_page_tables(&memory)?;
     memory.write_slice(code, GuestAddress(CODE))?;
     Ok(memory)

@@ -9,7 +9,7 @@
 //! - [`watch`]: the host meanwhile;
 //! - [`driver`]: from the plan to the data;
 //! - [`cells`]: the VMs of a cell, on this host; `reading`: what they have counted;
-//!   `waker`: who wakes the vCPUs that sleep; [`window`]: a trace around the
+//!   `waker`: who wakes the vCPUs that sleep, `questions`: by which clock; [`window`]: a trace around the
 //!   worst wait;
 //! - [`figures`]: the pictures of a report;
 //! - [`report`]: the page;
@@ -27,6 +27,7 @@ pub mod finite;
 pub mod linux;
 pub mod output;
 pub mod plan;
+mod questions;
 mod reading;
 pub mod report;
 pub mod sample;

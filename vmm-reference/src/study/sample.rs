@@ -2,7 +2,7 @@
 //! check of the report in a browser. Its figures have the shape of real ones:
 //! spinning collapses above 1x, halting keeps its rate.
 
-use super::dataset::timeline::{Doing, Kick, Span, Track, Wait};
+use super::dataset::timeline::{Doing, Hold, Kick, Span, Track, Wait};
 use super::dataset::{
     Beside, Cell, CellKey, Dataset, Disturbance, End, FORMAT, Halts, Host, Load, Noise, Repetition,
     Series, Settings, Timeline, Transport, Waiter,
@@ -230,7 +230,7 @@ fn spinning() -> Timeline {
         wait: Wait {
             track: 1,
             from: -3_000_000,
-            to: 28_000_000,
+            to: 26_000_000,
         },
         tracks: (0..4u32)
             .map(|vcpu| Track {
@@ -240,6 +240,20 @@ fn spinning() -> Timeline {
             })
             .collect(),
         kicks: Vec::new(),
+        // In microseconds.
+        holds: [
+            (2, 0, 4_500, 13_000),
+            (3, 13_000, 13_000, 13_400),
+            (0, 13_400, 16_100, 26_000),
+            (1, 26_000, 26_000, 26_200),
+        ]
+        .map(|(track, due, from, to)| Hold {
+            track,
+            due: due * 1_000,
+            from: from * 1_000,
+            to: to * 1_000,
+        })
+        .into(),
     }
 }
 
@@ -258,9 +272,9 @@ fn kicked() -> Timeline {
         let turn = turn as u64;
         let begin = turn * 200 * US;
         let state = if turn.is_multiple_of(2) {
-            Doing::Halted
-        } else {
             Doing::Held
+        } else {
+            Doing::Halted
         };
         if begin > 0 {
             track.spans.push(span(0, begin, state, None));
@@ -287,6 +301,17 @@ fn kicked() -> Timeline {
         },
         tracks,
         kicks,
+        holds: (0..4)
+            .map(|track| {
+                let due = track as u64 * 200 * US;
+                Hold {
+                    track,
+                    due,
+                    from: due + 20 * US,
+                    to: due + 200 * US,
+                }
+            })
+            .collect(),
     }
 }
 

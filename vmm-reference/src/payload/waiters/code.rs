@@ -9,7 +9,9 @@
 
 #![expect(unsafe_code, reason = "machine code: see assembly::program")]
 
-use super::layout::{COMPUTE_ROUNDS, lock_more, mode, node, param_more, result, result_more, role};
+use super::layout::{
+    COMPUTE_ROUNDS, hold, lock_more, mode, node, param_more, result, result_more, role,
+};
 use crate::payload::assembly::program::lock_program;
 use crate::payload::assembly::{clock, frame, histogram, kick, section, ticket};
 
@@ -149,8 +151,24 @@ lock_program! {
     "   jmp  .Lwaiters_acquire",
     ".Lwaiters_section:",
     section::hold!("waiters"),
+    // Note it, if the host wants to know who had the lock when: under the lock, so
+    // that there is one writer.
+    "   cmp  qword ptr [r15 + {HOLDS}], 0",
+    "   je   .Lwaiters_unlock",
+    "   mov  rbp, [r15 + {HOLDS}]",
+    "   mov  rcx, [r8 + {COUNTER}]",
+    "   and  rcx, {HOLDS_MASK}",
+    "   imul rcx, rcx, {HOLD_SIZE}",
+    "   add  rbp, rcx",
+    "   mov  rcx, [rdi + {ENTERED}]",
+    "   mov  [rbp + {HOLD_FROM}], rcx",
+    "   mov  [rbp + {HOLD_APIC_ID}], r10",
+    "   mov  [rbp + {HOLD_WAITED}], r14",
+    clock::read!(),
+    "   mov  [rbp + {HOLD_TO}], rax",
 
     // Unlock, each in its way.
+    ".Lwaiters_unlock:",
     "   cmp  r11, {PV_QUEUE}",
     "   je   .Lwaiters_unqueue",
     "   cmp  r11, {TEST_AND_SET}",
@@ -229,27 +247,39 @@ lock_program! {
     "   je   .Lwaiters_compute",
 
     // A vCPU that sleeps: first answers the host's questions about its clock, by
-    // number, so that the host can tell the time by it.
+    // number, so that the host can tell the time by it. Each kick brings some: behind
+    // an answer it listens for the next one for as long as a burst, then it halts
+    // until it is kicked.
     ".Lwaiters_questions:",
     "   xor  ebx, ebx",
+    "   mov  ebp, 1",
     ".Lwaiters_question:",
     "   cmp  qword ptr [r15 + {STOP}], 0",
     "   jne  .Lwaiters_out",
     "   pause",
     "   mov  rcx, [rdi + {QUESTION}]",
     "   cmp  rcx, rbx",
-    "   je   .Lwaiters_question",
+    "   jne  .Lwaiters_asked",
+    "   dec  rbp",
+    "   jnz  .Lwaiters_question",
+    "   hlt",
+    "   mov  ebp, 1",
+    "   jmp  .Lwaiters_question",
+    ".Lwaiters_asked:",
     "   cmp  rcx, -1",
-    "   je   .Lwaiters_sleep",
+    // The kick that ended its halt may have been a wake-up already.
+    "   je   .Lwaiters_awake",
     "   mov  rbx, rcx",
     clock::read!(),
     "   mov  [rdi + {ANSWER}], rax",
     "   mov  [rdi + {ANSWERED}], rbx",
+    "   mov  rbp, [r15 + {BURST}]",
     "   jmp  .Lwaiters_question",
     ".Lwaiters_sleep:",
     "   cmp  qword ptr [r15 + {STOP}], 0",
     "   jne  .Lwaiters_out",
     "   hlt",
+    ".Lwaiters_awake:",
     clock::read!(),
     "   xor  r14d, r14d",
     "   xchg [rdi + {WOKEN}], r14",
@@ -292,6 +322,13 @@ lock_program! {
     ANSWER = result_more::ANSWER,
     COMPUTES = role::COMPUTES,
     BURST = param_more::BURST,
+    HOLDS = param_more::HOLDS,
+    HOLDS_MASK = hold::MASK,
+    HOLD_SIZE = hold::SIZE,
+    HOLD_FROM = hold::FROM,
+    HOLD_TO = hold::TO,
+    HOLD_APIC_ID = hold::APIC_ID,
+    HOLD_WAITED = hold::WAITED,
     NODE = result_more::NODE,
     ENTRY = result_more::ENTRY,
     ENTERED = result_more::ENTERED,

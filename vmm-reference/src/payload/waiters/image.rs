@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::clock::HostClock;
 use super::code;
-use super::layout::WaiterProgram;
+use super::layout::{NOTES, WaiterProgram};
 use super::machine::WaiterMachine;
 use crate::backend::hosted::Program;
 use crate::backend::kvm::KvmVcpu;
@@ -27,7 +27,8 @@ impl WaiterImage {
     /// # Errors
     /// The mapping was refused.
     pub fn new(program: &WaiterProgram, vcpus: u32) -> Result<Self, MemoryError> {
-        let memory = image::build(vcpus, code::waiters())?;
+        let notes = if program.notes_holds { NOTES } else { 0 };
+        let memory = image::build_with(vcpus, code::waiters(), notes)?;
         program.install(&memory, &(0..vcpus).collect::<Vec<u32>>())?;
         Ok(Self {
             memory: Arc::new(memory),

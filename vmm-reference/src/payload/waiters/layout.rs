@@ -35,6 +35,29 @@ pub mod param_more {
     pub const PATIENCE: u64 = 0x48;
     /// Spin rounds that a vCPU that sleeps computes after each wake-up.
     pub const BURST: u64 = 0x50;
+    /// GPA of the notes of who had the lock when ([`hold`](super::hold)); 0: none are
+    /// wanted.
+    pub const HOLDS: u64 = 0x58;
+}
+
+/// A note of one critical section, written under the lock. There is room for
+/// [`MOST`](hold::MOST); the last ones are there, the section that was the lock's
+/// n-th (its COUNTER behind it) at n modulo that.
+pub mod hold {
+    /// TSC at its begin.
+    pub const FROM: u64 = 0x00;
+    /// TSC at its end, before the unlock.
+    pub const TO: u64 = 0x08;
+    /// Who.
+    pub const APIC_ID: u64 = 0x10;
+    /// How long it had waited, in ticks.
+    pub const WAITED: u64 = 0x18;
+    /// Bytes of a note.
+    pub const SIZE: u64 = 0x20;
+    /// Room for so many: 8 MiB, which cost if they are used.
+    pub const MOST: u64 = 1 << 18;
+    /// From a number to its place.
+    pub const MASK: u64 = MOST - 1;
 }
 
 /// More of a lock's page.
@@ -168,6 +191,22 @@ pub struct WaiterProgram {
     pub computing: u32,
     /// So many vCPUs, the last ones, sleep until the host wakes them.
     pub sleeping: u32,
+    /// Who had the lock when is noted. Of one lock: where there are others
+    /// ([`Locks`]), nothing is.
+    pub notes_holds: bool,
+}
+
+/// A critical section, in ticks of the guest's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// When it began.
+    pub from: u64,
+    /// When it was over, before the unlock.
+    pub to: u64,
+    /// Who had the lock.
+    pub apic_id: u64,
+    /// How long it had waited.
+    pub waited: u64,
 }
 
 /// GPAs of a vCPU's lock and of its waiter table.
@@ -179,6 +218,8 @@ impl WaiterProgram {
     /// # Errors
     /// The memory is not that of an embedded guest with as many vCPUs.
     pub fn install(&self, memory: &GuestMemory, apic_ids: &[u32]) -> Result<(), MemoryError> {
+        let vcpus = u32::try_from(apic_ids.len()).unwrap_or(u32::MAX);
+        let notes = self.notes_holds && self.locks == Locks::One;
         let entries = apic_ids.len().next_power_of_two() as u64;
         debug_assert!(SECOND_WAITERS + entries * waiter::SIZE <= result_page(0));
         for (offset, value) in [
@@ -191,10 +232,10 @@ impl WaiterProgram {
             (base::ISSUE, self.issue),
             (param_more::PATIENCE, self.patience),
             (param_more::BURST, self.burst.max(1)),
+            (param_more::HOLDS, if notes { notes_at(vcpus) } else { 0 }),
         ] {
             write_word(memory, PARAM_PAGE + offset, value)?;
         }
-        let vcpus = u32::try_from(apic_ids.len()).unwrap_or(u32::MAX);
         for (index, &id) in (0u32..).zip(apic_ids) {
             let page = result_page(index);
             let ((lock, table), inner) = self.locks_of(index);
@@ -265,6 +306,40 @@ impl WaiterProgram {
             Ok(sum.saturating_add(read_word(memory, gpa + lock::COUNTER)?))
         })
     }
+}
+
+/// GPA of the notes of a guest with so many vCPUs: behind its result pages.
+const fn notes_at(vcpus: u32) -> u64 {
+    result_page(vcpus)
+}
+
+/// Bytes behind the result pages that a guest needs which notes its holds.
+pub const NOTES: u64 = hold::MOST * hold::SIZE;
+
+/// The critical sections that a guest has noted, oldest first; none if it noted none.
+///
+/// # Errors
+/// The memory is not that of a guest of this program.
+pub fn holds(memory: &GuestMemory) -> Result<Vec<Hold>, MemoryError> {
+    let notes = read_word(memory, PARAM_PAGE + param_more::HOLDS)?;
+    if notes == 0 {
+        return Ok(Vec::new());
+    }
+    let count = read_word(memory, LOCK_PAGE + lock::COUNTER)?;
+    // The guest wrote the count.
+    let first = count.saturating_sub(hold::MOST);
+    (first..count)
+        .map(|number| {
+            // Counted behind the section.
+            let place = notes + ((number + 1) & hold::MASK) * hold::SIZE;
+            Ok(Hold {
+                from: read_word(memory, place + hold::FROM)?,
+                to: read_word(memory, place + hold::TO)?,
+                apic_id: read_word(memory, place + hold::APIC_ID)?,
+                waited: read_word(memory, place + hold::WAITED)?,
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use vm_memory::{Bytes as _, GuestAddress};
 
 use super::layout::{
-    Locks, NO_MORE, WaiterProgram, lock_more, mode, node, param, result, result_more,
+    Locks, NO_MORE, NOTES, WaiterProgram, hold, holds, lock_more, mode, node, param, result,
+    result_more,
 };
 use super::machine::WaiterMachine;
 use crate::backend::hosted::{Program as _, ProgramExit};
@@ -28,6 +29,7 @@ fn program(mode: u64) -> WaiterProgram {
         locks: Locks::One,
         computing: 0,
         sleeping: 0,
+        notes_holds: false,
     }
 }
 
@@ -57,7 +59,8 @@ fn thread(
 
 /// Runs `program` on so many threads; interrupts them now and then.
 fn run(program: &WaiterProgram, vcpus: u32) -> Arc<GuestMemory> {
-    let memory = Arc::new(image::build(vcpus, &[]).unwrap());
+    let notes = if program.notes_holds { NOTES } else { 0 };
+    let memory = Arc::new(image::build_with(vcpus, &[], notes).unwrap());
     let ids: Vec<u32> = (0..vcpus).collect();
     program.install(&memory, &ids).unwrap();
     let (kicks, halts): (Vec<_>, Vec<_>) = ids.iter().map(|_| channel()).unzip();
@@ -241,27 +244,77 @@ fn a_vcpu_that_sleeps_counts_what_woke_it() {
     let epoch = Instant::now() - Duration::from_secs(1);
     let mut machine = WaiterMachine::new(Arc::clone(&memory), page, epoch).unwrap();
     let flag = AtomicU8::new(0);
-    std::thread::scope(|scope| {
-        let vcpu = scope.spawn(|| {
-            assert_eq!(machine.run(&flag).unwrap(), ProgramExit::Halt);
-            // A wake-up for nothing.
-            assert_eq!(machine.run(&flag).unwrap(), ProgramExit::Halt);
-            set(result_more::WOKEN, 1_000_000_000 - 5_000);
-            assert_eq!(machine.run(&flag).unwrap(), ProgramExit::Halt);
-        });
-        set(result_more::QUESTION, 7);
-        while word(result_more::ANSWERED) != 7 {
-            assert!(!vcpu.is_finished());
-            std::thread::yield_now();
-        }
-        assert!(word(result_more::ANSWER) >= 1_000_000_000);
-        set(result_more::QUESTION, NO_MORE);
-    });
+    let mut halts = || assert_eq!(machine.run(&flag).unwrap(), ProgramExit::Halt);
+    // Nobody asks yet; and a kick without a question.
+    halts();
+    halts();
+    assert_eq!(word(result_more::ANSWERED), 0);
+    set(result_more::QUESTION, 7);
+    halts();
+    assert_eq!(word(result_more::ANSWERED), 7);
+    assert!(word(result_more::ANSWER) >= 1_000_000_000);
+    set(result_more::QUESTION, NO_MORE);
+    halts();
+    // A wake-up for nothing.
+    halts();
+    assert_eq!(word(result_more::WAKES), 0);
+    set(result_more::WOKEN, 1_000_000_000 - 5_000);
+    halts();
     assert_eq!((word(result_more::WAKES), word(result_more::WOKEN)), (1, 0));
     let below = result::bucket(5_000) as u64;
     let early = (0..below).map(|bucket| word(result::HISTOGRAM + 8 * bucket));
     let all = (0..result::HISTOGRAM_BUCKETS as u64).map(|b| word(result::HISTOGRAM + 8 * b));
     assert_eq!((early.sum::<u64>(), all.sum::<u64>()), (0, 1));
+}
+
+/// The kick for the end of the questions and that of the first wake-up are one.
+#[test]
+fn a_wake_up_behind_the_last_question_counts() {
+    let program = WaiterProgram {
+        sleeping: 1,
+        ..program(mode::TICKET)
+    };
+    let memory = image::build(1, &[]).unwrap();
+    program.install(&memory, &[0]).unwrap();
+    let (memory, page) = (Arc::new(memory), result_page(0));
+    let mut machine = WaiterMachine::new(Arc::clone(&memory), page, Instant::now()).unwrap();
+    let flag = AtomicU8::new(0);
+    assert_eq!(machine.run(&flag).unwrap(), ProgramExit::Halt);
+    for (offset, value) in [(result_more::WOKEN, 1u64), (result_more::QUESTION, NO_MORE)] {
+        memory
+            .store(value, GuestAddress(page + offset), Ordering::SeqCst)
+            .unwrap();
+    }
+    assert_eq!(machine.run(&flag).unwrap(), ProgramExit::Halt);
+    assert_eq!(read_word(&memory, page + result_more::WAKES).unwrap(), 1);
+}
+
+#[test]
+fn who_had_the_lock_when_is_noted() {
+    for mode in LOCKS {
+        let program = WaiterProgram {
+            notes_holds: true,
+            ..program(mode)
+        };
+        let memory = run(&program, 3);
+        let taken = program.counters(&memory, 3).unwrap();
+        let holds = holds(&memory).unwrap();
+        assert_eq!(holds.len() as u64, taken.min(hold::MOST), "mode {mode}");
+        for pair in holds.windows(2) {
+            assert!(pair[0].from <= pair[0].to, "mode {mode}: {pair:?}");
+            assert!(pair[0].to <= pair[1].from, "mode {mode}: {pair:?}");
+        }
+        if taken <= hold::MOST {
+            for vcpu in 0..3 {
+                let own = holds.iter().filter(|hold| hold.apic_id == u64::from(vcpu));
+                let counted = result_page(vcpu) + result::ACQUISITIONS;
+                let counted = read_word(&memory, counted).unwrap();
+                assert_eq!(own.count() as u64, counted, "mode {mode}, vCPU {vcpu}");
+            }
+        }
+    }
+    let memory = run(&program(mode::TICKET), 2);
+    assert_eq!(holds(&memory).unwrap(), [], "nobody wants them");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::payload::image::{PARAM_PAGE, result_page};
 use crate::payload::layout::{issue, param, result};
 use crate::payload::waiters::clock::HostClock;
 use crate::payload::waiters::image::WaiterImage;
-use crate::payload::waiters::layout::{Locks, WaiterProgram, mode, role};
+use crate::payload::waiters::layout::{Locks, WaiterProgram, mode, result_more, role};
 use crate::policy::Policy;
 use crate::signals::ending::{self, Interrupted};
 use crate::stats::meter::Meter;
@@ -39,6 +39,8 @@ const SHORT: (u64, u64) = (50, 100);
 const LONG: (u64, u64) = (1000, 2000);
 /// A burst of a vCPU that sleeps, in thresholds: 100 us if that is 10.
 const BURST: u64 = 10;
+/// The part of its time that a cell's beginning has, of whose waits no timeline is made.
+const BEGINNING: u32 = 8;
 /// Events of a vCPU that a timeline is made from: 4.8 MB.
 const TIMELINE_EVENTS: usize = 200_000;
 
@@ -118,7 +120,7 @@ impl Cells {
 
     /// Runs a cell once, with a trace of it if there is a collector.
     pub fn once(&self, key: &CellKey, time: Duration, trace: Option<&Collector>) -> Run {
-        match self.run(key, time, trace) {
+        match self.run(key, &self.program(Some(key)), time, trace) {
             Ok(ran) => match ran.repetition {
                 Some(repetition) => Run::Measured(Box::new(repetition)),
                 None => Run::Interrupted,
@@ -216,16 +218,17 @@ impl Cells {
                 Load::Mixed => (vcpus + 2) / 4,
                 _ => 0,
             },
+            notes_holds: false,
         }
     }
 
     fn run(
         &self,
         key: &CellKey,
+        program: &WaiterProgram,
         time: Duration,
         trace: Option<&Collector>,
     ) -> Result<Ran, CellError> {
-        let program = self.program(Some(key));
         let mut ready = Vec::new();
         for _ in 0..key.vms {
             ending::check()?;
@@ -235,7 +238,7 @@ impl Cells {
                 trace: trace.clone(),
                 ..VmSpec::bare(key.vcpus, self.halt_kick(Some(key)))
             };
-            let image = WaiterImage::new(&program, key.vcpus)?;
+            let image = WaiterImage::new(program, key.vcpus)?;
             let clock = image.clock(self.backend.host().is_some());
             ready.push((Vm::build(&spec, self.backend.host(), &image)?, trace, clock));
         }
@@ -279,14 +282,24 @@ impl Cells {
                 Ok(vm)
             })
             .collect::<Result<_, CellError>>()?;
+        if program.notes_holds
+            && let Some(first) = vms.first_mut()
+        {
+            // Threads that come up one after the other make waits that are none of the
+            // lock's.
+            if first.running.wait(Instant::now() + time / BEGINNING)? == Waited::Interrupted {
+                return Err(Interrupted.into());
+            }
+            forget_longest_waits(&vms)?;
+        }
         // What was before is not counted.
-        let before = Reading::of(&vms, &program)?;
+        let before = Reading::of(&vms, program)?;
         let began = Instant::now();
         let mut interrupted = false;
         if let Some(first) = vms.first_mut() {
             interrupted = first.running.wait(began + time)? == Waited::Interrupted;
         }
-        let after = Reading::of(&vms, &program)?;
+        let after = Reading::of(&vms, program)?;
         let seconds = began.elapsed();
         for (trace, switches) in watched {
             trace.add(switches);
@@ -299,7 +312,7 @@ impl Cells {
         let mut memories = Vec::new();
         for (number, vm) in vms.into_iter().enumerate() {
             check::ends(number, &vm.running.stop()?)?;
-            check::lock(&vm.parts.memory, &program, key.vcpus)?;
+            check::lock(&vm.parts.memory, program, key.vcpus)?;
             memories.push(vm.parts.memory);
         }
         let repetition = after.since(&before, seconds, clock_hz);
@@ -334,6 +347,22 @@ impl Cells {
     }
 }
 
+/// The longest wait of each vCPU is one that ends from now on.
+fn forget_longest_waits(vms: &[CellVm]) -> Result<(), MemoryError> {
+    for vm in vms {
+        for index in (0..).take(vm.parts.apic_ids.len()) {
+            let word = GuestAddress(result_page(index) + result_more::LONGEST);
+            // Relaxed: the guest reads and writes it for itself, and orders nothing by
+            // it. One that it writes meanwhile may be lost or stay.
+            let memory = &vm.parts.memory;
+            memory
+                .store(0u64, word, Ordering::Relaxed)
+                .map_err(MemoryError::from)?;
+        }
+    }
+    Ok(())
+}
+
 impl Measure for Cells {
     fn measure(&mut self, key: &CellKey, time: Duration) -> Run {
         self.once(key, time, self.trace.as_ref())
@@ -341,7 +370,11 @@ impl Measure for Cells {
 
     fn timeline(&mut self, key: &CellKey, time: Duration) -> Option<Timeline> {
         let collector = Collector::new(TIMELINE_EVENTS);
-        let ran = self.run(key, time, Some(&collector)).ok()?;
+        let program = WaiterProgram {
+            notes_holds: true,
+            ..self.program(Some(key))
+        };
+        let ran = self.run(key, &program, time, Some(&collector)).ok()?;
         ran.repetition?;
         let trace = collector.take();
         window::around_worst_wait(key, &trace, &ran.memories, ran.clock_hz)

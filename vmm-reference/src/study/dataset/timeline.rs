@@ -69,6 +69,20 @@ pub struct Kick {
     pub to: usize,
 }
 
+/// Who had the lock for a while, and since when it was that vCPU's turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Index of the track.
+    pub track: usize,
+    /// When the lock was given to it: the unlock before. As all times here in
+    /// nanoseconds after the window's begin, and cut at the window's ends.
+    pub due: u64,
+    /// When it took the lock.
+    pub from: u64,
+    /// When it gave it away.
+    pub to: u64,
+}
+
 /// The wait that the window is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
@@ -93,6 +107,10 @@ pub struct Timeline {
     pub tracks: Vec<Track>,
     /// Kicks in the window.
     pub kicks: Vec<Kick>,
+    /// Who had the lock, in order; none if that was not noted, or is not known any
+    /// more.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub holds: Vec<Hold>,
 }
 
 impl Timeline {
@@ -105,10 +123,36 @@ impl Timeline {
         cpus
     }
 
-    /// Nanoseconds that a track did `doing`.
-    pub fn time(&self, track: usize, doing: Doing) -> u64 {
+    /// Nanoseconds between two times that a track did `doing`.
+    pub fn within(&self, track: usize, doing: Doing, from: u64, to: u64) -> u64 {
         let spans = self.tracks.get(track).map_or(&[][..], |t| &t.spans);
         let spans = spans.iter().filter(|span| span.doing == doing);
-        spans.map(|s| s.to.saturating_sub(s.from)).sum()
+        let parts = spans.map(|s| s.to.min(to).saturating_sub(s.from.max(from)));
+        parts.sum()
+    }
+
+    /// Nanoseconds that a track did `doing`.
+    pub fn time(&self, track: usize, doing: Doing) -> u64 {
+        self.within(track, doing, 0, u64::MAX)
+    }
+
+    /// The part of the worst wait that is in the window.
+    pub fn wait_seen(&self) -> (u64, u64) {
+        let inside = |at: i64| u64::try_from(at).unwrap_or(0).min(self.length);
+        (inside(self.wait.from), inside(self.wait.to))
+    }
+
+    /// The kick that ended the last halt of the worst wait, with that halt's span;
+    /// none if it did not end by one.
+    pub fn ending_kick(&self) -> Option<(Kick, Span)> {
+        let (from, to) = self.wait_seen();
+        let track = self.tracks.get(self.wait.track)?;
+        let of_wait =
+            |span: &&Span| span.doing == Doing::Halted && span.from < to && span.to > from;
+        let halt = *track.spans.iter().rev().find(of_wait)?;
+        let of_halt =
+            |kick: &&Kick| kick.to == self.wait.track && (halt.from..=halt.to).contains(&kick.at);
+        let kick = self.kicks.iter().rev().find(of_halt)?;
+        Some((*kick, halt))
     }
 }

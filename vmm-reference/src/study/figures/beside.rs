@@ -65,9 +65,19 @@ pub fn wakes(data: &Dataset, load: Load) -> Option<Figure> {
         x: ratio_axis(&lines),
         y: Axis::powers("kick to run, p99", 10.0, (least, most), nanoseconds),
     };
-    let errors = data.cells.iter().flat_map(|cell| &cell.repetitions);
-    let errors = errors.filter_map(|r| r.beside.as_ref()?.wake_error_ns);
-    let error = nanoseconds(errors.max().unwrap_or(0) as f64);
+    let of_load = data.cells.iter().filter(|cell| cell.key.load == load);
+    let beside = of_load.flat_map(|cell| &cell.repetitions);
+    let beside: Vec<_> = beside.filter_map(|r| r.beside.as_ref()).collect();
+    let errors: Vec<u64> = beside.iter().filter_map(|b| b.wake_error_ns).collect();
+    let error = nanoseconds(errors.iter().copied().max().unwrap_or(0) as f64);
+    let without = match beside.len() - errors.len() {
+        0 => String::new(),
+        few => format!(
+            " {few} of {} repetitions have no such time: a sleeping vCPU's clock could not be \
+             read well enough.",
+            beside.len()
+        ),
+    };
     Some(Figure {
         id: format!("wakes-{}", load.id()),
         title: format!("How long a wake-up takes: {}", load.name()),
@@ -76,7 +86,7 @@ pub fn wakes(data: &Dataset, load: Load) -> Option<Figure> {
              compute for 100 µs then; half of the vCPUs take the lock. The time is that from the \
              kick to the first instruction behind the HLT; the two clocks are known to {error}. In \
              the table: median, 99th percentile with the 95 % interval over the repetitions, \
-             wake-ups a second of each sleeping vCPU (500 if none was late)."
+             wake-ups a second of each sleeping vCPU (500 if none was late).{without}"
         ),
         picture: plot.draw(
             "Time from a kick to the first instruction against the overcommit ratio",

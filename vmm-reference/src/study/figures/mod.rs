@@ -4,7 +4,8 @@
 //! - [`tail`]: how often the lock is waited for how long;
 //! - [`bars`]: what an acquisition costs, and where the vCPUs' time goes;
 //! - [`beside`]: vCPUs that take no lock: their wake-ups, and who has the pCPUs;
-//! - [`rows`]: vCPUs and pCPUs around the worst wait;
+//! - [`rows`]: vCPUs, pCPUs and the lock around the worst wait; [`mod@wait`]: what they
+//!   tell of it, in words;
 //! - [`plot`], [`palette`], [`units`]: axes, colours, numbers.
 
 pub mod bars;
@@ -15,6 +16,7 @@ pub mod plot;
 pub mod rows;
 pub mod tail;
 pub mod units;
+pub mod wait;
 
 use maud::{Markup, html};
 

@@ -91,9 +91,11 @@ pub fn parts(all: &[(&str, &str)]) -> Markup {
     html! {
         ul class="legend" {
             @for (class, name) in all {
+                // What is a line below a row is one here.
+                @let (y, height) = if *class == "has" { ("10", "2.4") } else { ("1", "12") };
                 li {
                     svg viewBox="0 0 34 14" aria-hidden="true" {
-                        rect class=(class) x="8" y="1" width="18" height="12" {}
+                        rect class=(class) x="8" y=(y) width="18" height=(height) {}
                     }
                     (name)
                 }

@@ -5,13 +5,13 @@ use maud::{Markup, html};
 use super::palette;
 use super::plot::{Axis, Place, WIDTH, px, svg};
 use super::units::{nanoseconds, percent};
-use super::{Figure, Table};
+use super::{Figure, Table, wait};
 use crate::study::dataset::Timeline;
-use crate::study::dataset::timeline::{Doing, Span};
+use crate::study::dataset::timeline::{Doing, Hold, Kick, Span, Track};
 
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 24.0;
-const TOP: f64 = 26.0;
+const TOP: f64 = 10.0;
 const ROW: f64 = 20.0;
 
 /// Number `number` of the report's timelines.
@@ -22,16 +22,28 @@ pub fn timeline(timeline: &Timeline, number: usize) -> Figure {
         "ready, without a pCPU",
         "held",
         "halted",
+        "has the lock",
+        "given it, not yet taken",
         "kicks sent",
         "kicks received",
     ]);
+    let share = |ns: u64| percent(ns as f64 / timeline.length.max(1) as f64);
+    let lock = |track: usize, time: fn(&Hold) -> u64| {
+        let holds = timeline.holds.iter().filter(|hold| hold.track == track);
+        share(holds.map(time).sum())
+    };
     for (index, track) in timeline.tracks.iter().enumerate() {
         let mut row = vec![format!("{}.{}", track.vm, track.vcpu)];
-        row.extend(Doing::ALL.map(|doing| {
-            let time = timeline.time(index, doing) as f64;
-            percent(time / (timeline.length.max(1) as f64))
-        }));
-        let kicks = |end: fn(&crate::study::dataset::timeline::Kick) -> usize| {
+        row.extend(Doing::ALL.map(|doing| share(timeline.time(index, doing))));
+        row.extend(if timeline.holds.is_empty() {
+            ["–".to_string(), "–".to_string()]
+        } else {
+            [
+                lock(index, |hold| hold.to.saturating_sub(hold.from)),
+                lock(index, |hold| hold.from.saturating_sub(hold.due)),
+            ]
+        });
+        let kicks = |end: fn(&Kick) -> usize| {
             let kicks = timeline.kicks.iter().filter(|kick| end(kick) == index);
             kicks.count().to_string()
         };
@@ -42,13 +54,19 @@ pub fn timeline(timeline: &Timeline, number: usize) -> Figure {
     let length = wait.to.saturating_sub(wait.from).max(0);
     let mut legend = vec![("wait", "the worst wait")];
     legend.extend(Doing::ALL.map(|doing| (palette::doing(doing), doing.name())));
+    if !timeline.holds.is_empty() {
+        legend.push(("has", "has the lock, or is next"));
+    }
     Figure {
         id: format!("timeline-{number}"),
         title: format!("Around the worst wait: {}", timeline.key),
         caption: format!(
-            "The worst wait lasted {}. Above, a row for each vCPU (VM.vCPU); below, a row for \
-             each pCPU with the vCPU that it ran. An arrow is a kick.",
-            nanoseconds(length as f64)
+            "The worst wait, of vCPU {}, lasted {}.{} A row for each vCPU (VM.vCPU); then a row \
+             for each pCPU with the vCPU that it ran, and one for the lock with the vCPU that has \
+             it, pale from when it was given to it until it is taken. An arrow is a kick.",
+            wait::name(timeline, wait.track),
+            nanoseconds(length as f64),
+            wait::story(timeline)
         ),
         picture: draw(timeline),
         lines: Vec::new(),
@@ -61,7 +79,10 @@ fn draw(timeline: &Timeline) -> Markup {
     let pcpus = timeline.pcpus();
     let vcpus = timeline.tracks.len() as f64;
     let second = TOP + vcpus * ROW + 12.0;
-    let bottom = second + pcpus.len() as f64 * ROW;
+    let third = second + pcpus.len() as f64 * ROW + 6.0;
+    let lock = if timeline.holds.is_empty() { 0.0 } else { 1.0 };
+    let bottom = third + lock * ROW;
+    let last = timeline.ending_kick().map(|(kick, _)| kick);
     let axis = Axis::from_zero("time", timeline.length as f64, nanoseconds);
     let across = |ns: f64| {
         let share = (ns / (timeline.length.max(1) as f64)).clamp(0.0, 1.0);
@@ -74,8 +95,8 @@ fn draw(timeline: &Timeline) -> Markup {
         bottom + 42.0,
         &html! {
             defs {
-                marker id="kick" viewBox="0 0 6 6" refX="5" refY="3" markerWidth="5"
-                    markerHeight="5" orient="auto-start-reverse" {
+                marker id="kick" viewBox="0 0 6 6" refX="5" refY="3" markerWidth="6"
+                    markerHeight="6" markerUnits="userSpaceOnUse" orient="auto-start-reverse" {
                     path class="kick-head" d="M0 0L6 3L0 6Z" {}
                 }
             }
@@ -98,11 +119,25 @@ fn draw(timeline: &Timeline) -> Markup {
                 text class="end" x=(LEFT - 6.0) y=(px(y + 14.0)) { (format!("pCPU {pcpu}")) }
                 @for (track, spans) in timeline.tracks.iter().map(|t| (t, &t.spans)) {
                     @for span in spans.iter().filter(|span| span.pcpu == Some(*pcpu)) {
-                        (on_pcpu(span, y, &across, track.vm, track.vcpu))
+                        (of_vcpu(track, (span.from, span.to), y, &across))
                     }
                 }
             }
-            @for kick in &timeline.kicks { (arrow(across(kick.at as f64), row(kick.from), row(kick.to))) }
+            @if lock > 0.0 {
+                text class="end" x=(LEFT - 6.0) y=(px(third + 14.0)) { "lock" }
+            }
+            @for hold in &timeline.holds {
+                @if let Some(track) = timeline.tracks.get(hold.track) {
+                    g class="due" { (of_vcpu(track, (hold.due, hold.from), third, &across)) }
+                    (of_vcpu(track, (hold.from, hold.to), third, &across))
+                    @let (from, to) = (across(hold.due as f64), across(hold.to as f64));
+                    rect class="has" x=(px(from)) y=(px(row(hold.track) + ROW - 2.4))
+                        width=(px((to - from).max(0.6))) height="2.4" {}
+                }
+            }
+            @for kick in &timeline.kicks {
+                (arrow(across(kick.at as f64), row(kick.from), row(kick.to), last == Some(*kick)))
+            }
             @if wait.track < timeline.tracks.len() {
                 @let (from, to) = (across(wait.from as f64), across(wait.to as f64));
                 rect class="wait" x=(px(from)) y=(px(row(wait.track) + 0.5)) width=(px(to - from))
@@ -132,8 +167,10 @@ fn part(span: &Span, y: f64, across: &impl Fn(f64) -> f64) -> Markup {
     }
 }
 
-fn on_pcpu(span: &Span, y: f64, across: &impl Fn(f64) -> f64, vm: u32, vcpu: u32) -> Markup {
-    let (from, to) = (across(span.from as f64), across(span.to as f64));
+/// A part of the row of a pCPU or of the lock, in the colour of a vCPU.
+fn of_vcpu(track: &Track, time: (u64, u64), y: f64, across: &impl Fn(f64) -> f64) -> Markup {
+    let (vm, vcpu) = (track.vm, track.vcpu);
+    let (from, to) = (across(time.0 as f64), across(time.1 as f64));
     html! {
         rect class=(format!("p{}", (vm * 3 + vcpu) % 8)) x=(px(from)) y=(px(y + 2.0))
             width=(px((to - from).max(0.3))) height=(px(ROW - 4.0)) {
@@ -147,7 +184,11 @@ fn on_pcpu(span: &Span, y: f64, across: &impl Fn(f64) -> f64, vm: u32, vcpu: u32
     }
 }
 
-fn arrow(x: f64, from: f64, to: f64) -> Markup {
+fn arrow(x: f64, from: f64, to: f64, is_last: bool) -> Markup {
+    let (class, says) = match is_last {
+        true => ("kick thick", "the kick that ended the waiter's halt"),
+        false => ("kick", "a kick"),
+    };
     let half = ROW / 2.0;
     // From the edge of one row to that of the other.
     let ends: (Place, Place) = if from < to {
@@ -156,7 +197,7 @@ fn arrow(x: f64, from: f64, to: f64) -> Markup {
         ((x, from + half), (x, to + ROW - 3.0))
     };
     html! {
-        path class="kick" marker-end="url(#kick)"
-            d=(super::plot::path([ends.0, ends.1])) { title { "a kick" } }
+        path class=(class) marker-end="url(#kick)"
+            d=(super::plot::path([ends.0, ends.1])) { title { (says) } }
     }
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use vm_memory::VolatileSlice;
 
-use super::layout::{COMPUTE_ROUNDS, lock_more, mode, node, result_more, role};
+use super::layout::{COMPUTE_ROUNDS, NOTES, lock_more, mode, node, param_more, result_more, role};
 use crate::backend::hosted::{Program, ProgramExit};
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::payload::image::PARAM_PAGE;
@@ -69,9 +69,11 @@ enum At {
         waited: u64,
     },
     Compute,
-    /// Answers questions about its clock; the number of the last one.
+    /// Answers questions about its clock: the number of the last one, and how often
+    /// it looks for another before it halts.
     Questions {
         answered: u64,
+        looks: u64,
     },
     Sleep,
     Slept,
@@ -117,6 +119,8 @@ struct Pages<'a> {
     /// That of the other level, if there is one.
     other: Option<Side<'a>>,
     result: VolatileSlice<'a, ()>,
+    /// Where critical sections are noted, if they are.
+    holds: Option<VolatileSlice<'a, ()>>,
     mode: u64,
 }
 
@@ -152,7 +156,16 @@ impl Program for WaiterMachine {
                 result_more::INNER_NODE,
             )?),
         };
+        let holds = match read(&param, param_more::HOLDS)? {
+            0 => None,
+            gpa => Some(memory::slice(
+                &memory,
+                gpa,
+                usize::try_from(NOTES).unwrap_or(usize::MAX),
+            )?),
+        };
         let mut pages = Pages {
+            holds,
             here: first,
             other: inner,
             mode: read(&param, param::MODE)?,
@@ -196,7 +209,10 @@ impl WaiterMachine {
             (mode::CALIBRATE, _) => At::Calibrate,
             (_, role::LOCKS) => At::Round,
             (_, role::COMPUTES) => At::Compute,
-            _ => At::Questions { answered: 0 },
+            _ => At::Questions {
+                answered: 0,
+                looks: 1,
+            },
         };
         Ok(Self {
             memory,
@@ -262,7 +278,7 @@ impl WaiterMachine {
                 bump(&p.result, result_more::BACKGROUND)?;
                 Self::on(p, At::Compute)
             }
-            At::Questions { answered } => self.answer(p, answered),
+            At::Questions { answered, looks } => self.answer(p, answered, looks),
             At::Sleep => Self::sleep(p),
             At::Slept => self.slept(p),
             At::Calibrate => self.calibrate(p),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::{At, Outer, Pages, Result, Step, WaiterMachine, bump, entry, kick, param, word, work};
 use crate::payload::layout::{lock, result, waiter};
-use crate::payload::waiters::layout::{lock_more, mode, node, result_more};
+use crate::payload::waiters::layout::{hold, lock_more, mode, node, result_more};
 
 impl WaiterMachine {
     /// Has the lock. In the outer one of two the inner one is taken first, and
@@ -42,6 +42,19 @@ impl WaiterMachine {
             bump(&p.result, result::VIOLATIONS)?;
         }
         owner.store(0, Ordering::Relaxed);
+        if let Some(holds) = &p.holds {
+            // Relaxed: under the lock, and the host reads it when all are gone.
+            let entered = word(&p.result, result_more::ENTERED)?.load(Ordering::Relaxed);
+            let place = ((value + 1) & hold::MASK) * hold::SIZE;
+            for (offset, value) in [
+                (hold::FROM, entered),
+                (hold::APIC_ID, own - 1),
+                (hold::WAITED, waited),
+                (hold::TO, self.now()),
+            ] {
+                word(holds, place + offset)?.store(value, Ordering::Relaxed);
+            }
+        }
         self.unlock(p, waited)
     }
 

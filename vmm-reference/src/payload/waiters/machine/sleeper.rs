@@ -9,20 +9,29 @@ use crate::payload::layout::result;
 use crate::payload::waiters::layout::{NO_MORE, param_more, result_more};
 
 impl WaiterMachine {
-    /// Answers a question about its clock, or begins to sleep.
-    pub(super) fn answer(&self, p: &Pages<'_>, answered: u64) -> Result<Step> {
+    /// Answers a question about its clock; halts if there is none for a while; begins
+    /// to sleep behind the last one.
+    pub(super) fn answer(&self, p: &Pages<'_>, answered: u64, looks: u64) -> Result<Step> {
         spin_loop();
         // Acquire: the time is read behind the question.
         let question = word(&p.result, result_more::QUESTION)?.load(Ordering::Acquire);
         if question == NO_MORE {
-            return Self::on(p, At::Sleep);
+            // The kick that ended its halt may have been a wake-up already.
+            return Self::on(p, At::Slept);
         }
         if question != answered {
             word(&p.result, result_more::ANSWER)?.store(self.now(), Ordering::Relaxed);
             // Release: publishes the answer to the host, which polls this number.
             word(&p.result, result_more::ANSWERED)?.store(question, Ordering::Release);
+            let (answered, looks) = (question, param(p, param_more::BURST)?);
+            return Self::on(p, At::Questions { answered, looks });
         }
-        Self::on(p, At::Questions { answered: question })
+        let (looks, leave) = match looks {
+            0 | 1 => (1, Some(ProgramExit::Halt)),
+            looks => (looks - 1, None),
+        };
+        let (next, ended) = Self::on(p, At::Questions { answered, looks })?;
+        Ok((next, ended.or(leave)))
     }
 
     pub(super) fn sleep(p: &Pages<'_>) -> Result<Step> {
