@@ -268,6 +268,49 @@ mod threads {
         assert_eq!(second.wait_resumed(), Resumed::Halted);
     }
 
+    /// A vCPU that nobody has may be attached, and run, at any moment: it is at
+    /// rest in a pause or after a stop only.
+    #[test]
+    fn a_vm_without_threads_is_at_rest_once_it_is_paused() {
+        let (scheduler, first, second) = pair();
+        let kicker = scheduler.kicker();
+        drop((first, second));
+        assert!(!scheduler.is_quiescent());
+        assert_eq!(scheduler.save(), Err(SavedError::NotPaused(ApicId(0))));
+        kicker.pause_all();
+        assert!(scheduler.is_quiescent());
+        let mut again = scheduler.attach(ApicId(7)).unwrap();
+        assert!(scheduler.save().is_ok());
+        assert_eq!(again.enter(), Err(Interruption::Paused));
+        assert!(scheduler.is_quiescent());
+        kicker.resume_all();
+        assert_eq!(again.enter(), Ok(()));
+        assert!(!scheduler.is_quiescent());
+        kicker.stop_all();
+        assert_eq!(scheduler.save(), Err(SavedError::NotPaused(ApicId(7))));
+        drop(again);
+        assert!(scheduler.save().is_ok(), "stopped, and all are gone");
+    }
+
+    /// One that has left, and is then told that the VM is stopped, has still left.
+    #[test]
+    fn a_stop_ends_nobodys_rest() {
+        let (scheduler, first, mut second) = pair();
+        let kicker = scheduler.kicker();
+        drop(first);
+        second.enter().unwrap();
+        second.leave();
+        kicker.pause_all();
+        assert!(scheduler.is_quiescent());
+        kicker.stop_all();
+        assert_eq!(second.wait_resumed(), Resumed::Stopped);
+        assert!(scheduler.is_quiescent());
+        assert_eq!(second.halt(), WakeReason::Stopped);
+        assert!(scheduler.is_quiescent());
+        assert_eq!(scheduler.reset(), Ok(()));
+        assert_eq!(second.enter(), Ok(()));
+    }
+
     #[test]
     fn a_vcpu_goes_on_in_another_thread() {
         let (scheduler, mut first, second) = pair();
