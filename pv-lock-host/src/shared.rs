@@ -28,8 +28,6 @@ pub(crate) struct Shared<P: Platform> {
     pub(crate) sched_yield: bool,
     /// The convoy rule, unless it is off.
     pub(crate) convoy: Option<Convoy>,
-    /// Whether the number of pCPUs is asked for again and again.
-    pub(crate) follows_pcpus: bool,
     pub(crate) load: Load<P>,
 }
 

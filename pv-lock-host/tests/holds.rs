@@ -386,6 +386,21 @@ fn the_other_policies_hold_nobody() {
     }
 }
 
+/// What the VMM has said stays so, whatever the platform says then.
+#[test]
+fn a_number_that_the_vmm_has_set_is_kept() {
+    PCPUS.set(1);
+    let mut vm = vm_of(SchedulerBuilder::default().yielding(policy()));
+    vm.scheduler.set_pcpus(2);
+    vm.is_a_link();
+    vm.other.leave();
+    assert_eq!((vm.link.enter(), vm.counters().holds), (Ok(()), 0));
+    vm.scheduler.set_pcpus(1);
+    vm.is_a_link();
+    PCPUS.set(3);
+    assert_eq!((vm.link.enter(), vm.counters().holds), (Ok(()), 1));
+}
+
 #[test]
 fn holds_are_not_counted_when_counting_is_off() {
     let builder = SchedulerBuilder::default().yielding(policy()).pcpus(1);

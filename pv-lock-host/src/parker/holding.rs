@@ -20,9 +20,7 @@ impl<P: Platform> VcpuParker<P> {
             return false;
         };
         let began = P::now();
-        if shared.follows_pcpus {
-            load.set_pcpus(P::pcpus());
-        }
+        load.follow_pcpus();
         // A kick is accounted a moment before the halt that it ends may be, so the
         // count may be one too high; never where there is a pCPU for each.
         if shared.slots.len() <= load.pcpus() {
