@@ -475,10 +475,10 @@ mod counting {
         kicker.kick_by_host(ApicId(7));
         kicker.kick_by_host(ApicId(7));
         kicker.kick_by_host(ApicId(9));
-        parker.halt();
+        assert_eq!(parker.halt(), WakeReason::Kicked);
         kicker.notify(ApicId(7));
-        parker.halt();
-        parker.halt_until(Instant::now());
+        assert_eq!(parker.halt(), WakeReason::Event);
+        assert_eq!(parker.halt_until(Instant::now()), WakeReason::TimedOut);
         let counters = scheduler.counters();
         assert_eq!(counters.no_such_vcpu, 1);
         let vcpu = scheduler.vcpu_counters(ApicId(7)).unwrap();
@@ -531,7 +531,7 @@ mod counting {
             .build(&[ApicId(0)])
             .unwrap();
         scheduler.kicker().kick_by_host(ApicId(0));
-        parkers[0].halt();
+        assert_eq!(parkers[0].halt(), WakeReason::Kicked);
         let vcpu = scheduler.counters().total();
         assert_eq!((vcpu.kicks(), vcpu.halts), (0, 0));
     }
@@ -539,7 +539,7 @@ mod counting {
 
 mod policies {
     use super::*;
-    use pv_lock_host::{AdaptivePolling, Polling, SchedulerBuilder, Yielding};
+    use pv_lock_host::{AdaptivePolling, Platform, Polling, SchedulerBuilder, Spin, Yielding};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Four vCPUs pass kicks round until `hops` are done. A lost kick ends the
@@ -587,6 +587,19 @@ mod policies {
                 }
             }
         }
+    }
+
+    /// A platform without a clock of its own has one in which polls end.
+    #[test]
+    fn a_poll_ends_where_nothing_but_spinning_is_possible() {
+        let before = Spin::now();
+        assert!(before < Spin::now());
+        let (_scheduler, mut parkers) = SchedulerBuilder::<Spin>::default()
+            .polling(Polling::Fixed(Duration::from_micros(20)))
+            .build(&[ApicId(0)])
+            .unwrap();
+        let deadline = Spin::now() + 1_000_000;
+        assert_eq!(parkers[0].halt_until_ns(deadline), WakeReason::TimedOut);
     }
 
     /// A poll is over as soon as its CPU is wanted: with fewer pCPUs than
