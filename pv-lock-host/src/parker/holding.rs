@@ -32,9 +32,10 @@ impl<P: Platform> VcpuParker<P> {
         if !convoy.holds(&self.link, counts, load.pcpus(), began) {
             return false;
         }
-        // Before the word says HELD: what comes later is announced to it.
+        // Before the word says HELD: what comes later is announced to it, or looked
+        // for.
         let due = due().unwrap_or(u64::MAX);
-        if due <= began || !load.try_hold() {
+        if due <= began || interrupted() || !load.try_hold() {
             return false;
         }
         slot.begins(began);
