@@ -24,7 +24,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub trait Word: Debug + Send + Sync {
     /// A word with this value.
     fn new(value: u32) -> Self;
-    /// Reads it.
+    /// Reads the value.
     fn load(&self, order: Ordering) -> u32;
     /// Replaces `current` by `new`; may fail although `current` is what it holds.
     ///
@@ -78,7 +78,7 @@ impl Word for AtomicU32 {
 pub enum Waited {
     /// Woken, interrupted, or the word was not as expected.
     LookAgain,
-    /// The deadline has passed.
+    /// The deadline has passed on the platform's clock.
     DeadlinePassed,
 }
 
