@@ -307,6 +307,7 @@ impl<P: Platform> VcpuParker<P> {
     /// assert!(!parkers[0].go_on(WakeReason::Paused));
     /// # Ok::<(), pv_lock_host::BuildError>(())
     /// ```
+    #[must_use = "false: the VM was stopped"]
     pub fn go_on(&mut self, reason: impl Into<WakeReason>) -> bool {
         let mut reason = reason.into();
         loop {

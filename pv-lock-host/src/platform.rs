@@ -82,6 +82,24 @@ pub enum Waited {
     DeadlinePassed,
 }
 
+/// Where a thread runs ([`Platform::here`]), in numbers of the platform's own; all
+/// ones for both names no place.
+///
+/// ```
+/// use pv_lock_host::{Linux, Platform};
+///
+/// if let Some(place) = Linux::here() {
+///     println!("thread {} on pCPU {}", place.thread, place.pcpu);
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The pCPU that the thread runs on.
+    pub pcpu: u32,
+    /// The thread, by which [`Platform::pull`] finds it.
+    pub thread: u32,
+}
+
 /// What a scheduler needs from below: to sleep, to wake, and the time.
 ///
 /// All functions are called from vCPU threads and from whoever kicks, without a
@@ -157,15 +175,15 @@ pub trait Platform: Debug + Sized + 'static {
         1
     }
 
-    /// The pCPU and the thread that this runs on, as numbers of the platform's
-    /// own; `None` where threads can't be moved.
+    /// The calling thread and the pCPU that it runs on; `None` where threads
+    /// can't be moved.
     #[inline]
-    fn here() -> Option<(u32, u32)> {
+    fn here() -> Option<Place> {
         None
     }
 
-    /// Brings the runnable thread with this number (of [`Platform::here`]) to
-    /// the pCPU of the calling thread, which is about to sleep. A hint.
+    /// Brings the runnable thread with this number ([`Place::thread`]) to the pCPU
+    /// of the calling thread, which is about to sleep. A hint.
     #[inline]
     fn pull(_thread: u32) {}
 }

@@ -51,8 +51,8 @@ impl<P: Platform> VcpuParker<P> {
         match self.kicked.take() {
             // Where it ran last says nothing, for its halt was not seen.
             Some(index) if load.halts_elsewhere() => {
-                if let Some((_, thread)) = shared.slot(index).place() {
-                    P::pull(thread);
+                if let Some(place) = shared.slot(index).place() {
+                    P::pull(place.thread);
                 }
             }
             _ => shared.pull(self.index),
