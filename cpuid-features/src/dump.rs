@@ -54,7 +54,7 @@ pub struct DumpEntry {
     pub leaf: u32,
     /// The sub-leaf: `ecx` before CPUID.
     pub subleaf: u32,
-    /// What CPUID returned.
+    /// The four registers that CPUID returned.
     pub regs: CpuidRegs,
 }
 

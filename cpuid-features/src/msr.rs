@@ -19,7 +19,7 @@ use core::fmt;
 pub struct Msr {
     /// The index, as `rdmsr` and `wrmsr` take it in `ecx`.
     pub index: u32,
-    /// The kernel's macro.
+    /// The name of the macro in the kernel's headers.
     pub kernel_name: &'static str,
 }
 

@@ -21,7 +21,7 @@ pub enum HaltService {
     /// The VMM: no local APIC in the kernel, HLT exits and the VMM parks the
     /// vCPU.
     Userspace,
-    /// Nobody.
+    /// Nobody: HLT leaves the guest, and the VMM does not put the vCPU to sleep.
     #[default]
     None,
 }
@@ -31,11 +31,12 @@ pub enum HaltService {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KickService {
-    /// KVM.
+    /// KVM: the guest executes VMCALL or VMMCALL, and KVM answers without an exit to
+    /// the VMM.
     Kernel,
     /// The VMM: they reach it by a port doorbell or a Xen exit.
     Userspace,
-    /// Nobody.
+    /// Nobody: no hypercall of the guest wakes a vCPU.
     #[default]
     None,
 }
@@ -61,7 +62,7 @@ pub enum KickService {
 pub struct VmmSupport {
     /// Who puts a halted vCPU to sleep.
     pub halts: HaltService,
-    /// Who wakes it.
+    /// Who serves the kick that wakes a halted vCPU.
     pub kicks: KickService,
     /// HLT exits are on, as they are unless `KVM_CAP_X86_DISABLE_EXITS` has
     /// turned them off.
@@ -105,7 +106,7 @@ pub struct VmmSupport {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exclusion {
-    /// The features.
+    /// The features that are left out.
     pub features: KvmFeatures,
     /// Why, as the end of a sentence.
     pub why: &'static str,
@@ -259,9 +260,9 @@ impl Leaves {
 pub struct NegotiateError {
     /// The lowest bit refused, and why.
     pub decision: Decision,
-    /// Every feature refused.
+    /// All features that were asked for and cannot be had.
     pub refused: KvmFeatures,
-    /// Every hint refused.
+    /// All hints that were asked for and cannot be had.
     pub refused_hints: KvmHints,
 }
 

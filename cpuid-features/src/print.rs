@@ -44,7 +44,7 @@ pub enum Format {
     /// reStructuredText in the shape of the kernel's own documents
     /// (`Documentation/virt/kvm/x86/cpuid.rst`, `hypercalls.rst`).
     Kernel,
-    /// Markdown.
+    /// Markdown (of GitHub's kind), with tables.
     Markdown,
     /// Tab-separated values with a line of headings.
     Tsv,
@@ -53,7 +53,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Every format.
+    /// All formats there are, in the order in which an error names them.
     pub const ALL: [Self; 4] = [Self::Kernel, Self::Markdown, Self::Tsv, Self::Json];
 
     /// The name on a command line. See [`Format`] for an example.
@@ -121,7 +121,7 @@ pub type Rows<'a> = &'a dyn Fn(&mut dyn FnMut(&[Value<'_>]) -> fmt::Result) -> f
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Value<'a> {
-    /// Words.
+    /// Text, printed as it displays itself.
     Text(&'a dyn Display),
     /// A name of the kernel's, printed as code where the format has it.
     Code(&'a dyn Display),
@@ -130,11 +130,11 @@ pub enum Value<'a> {
     /// A number, printed in hexadecimal where the format has it (JSON has
     /// not).
     Hex(u64),
-    /// Yes or no.
+    /// Whether something is so: `yes` or `no`, in JSON `true` or `false`.
     Flag(bool),
     /// No value, and the word that is printed in its place; `null` in JSON.
     Missing(&'static str),
-    /// Several values.
+    /// Several values in one field, joined by commas; an array in JSON.
     List(Values<'a>),
     /// Several values with their meanings, one a line.
     Entries(Entries<'a>),
@@ -235,7 +235,7 @@ pub struct Field<'a> {
     pub key: &'static str,
     /// The name in prose; empty for a field that prose leaves out.
     pub label: &'static str,
-    /// What it holds.
+    /// The value, printed behind its key or label.
     pub value: Value<'a>,
 }
 

@@ -14,9 +14,9 @@ use crate::negotiate::Exclusion;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bit {
-    /// A bit of `eax`.
+    /// A feature: a bit of the leaf's `eax`.
     Feature(KvmFeatures),
-    /// A bit of `edx`.
+    /// A hint: a bit of the leaf's `edx`.
     Hint(KvmHints),
 }
 
@@ -69,9 +69,9 @@ impl fmt::Display for Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Decision {
-    /// The bit.
+    /// The feature or hint that was decided on.
     pub bit: Bit,
-    /// What became of it.
+    /// Whether the guest gets it.
     pub outcome: Outcome,
     /// Why. Prints as one sentence.
     pub reason: Reason,

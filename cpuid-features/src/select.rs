@@ -35,9 +35,9 @@ pub struct Selection {
     pub on: KvmFeatures,
     /// Features the guest must not be shown.
     pub off: KvmFeatures,
-    /// Hints to give.
+    /// Hints that the guest must get.
     pub hints_on: KvmHints,
-    /// Hints not to give.
+    /// Hints that the guest must not be shown.
     pub hints_off: KvmHints,
 }
 
@@ -185,7 +185,7 @@ fn add<F: Flags + Copy>(
 pub struct ParseSelectionError {
     /// What is wrong with the word.
     pub fault: SelectionFault,
-    /// The word, sign included.
+    /// The word that is wrong, with its sign if it has one.
     pub token: Token,
 }
 

@@ -18,28 +18,28 @@ use core::fmt;
 pub enum Since {
     /// Exactly that release, as the record says.
     Linux {
-        /// As in `3.12`.
+        /// The release's number, as in `3.12`.
         release: &'static str,
-        /// What says so.
+        /// The document that says so.
         record: &'static str,
     },
     /// That release or an earlier one: it is the oldest that was read.
     AtLatest {
-        /// As in `6.1`.
+        /// The release's number, as in `6.1`.
         release: &'static str,
         /// The file that has it there.
         file: &'static str,
     },
     /// A later release than that one, which was read and does not have it.
     After {
-        /// As in `6.12`.
+        /// The release's number, as in `6.12`.
         release: &'static str,
         /// The file that has it in a later tree.
         file: &'static str,
     },
     /// No release that was read: patches propose it.
     Proposed {
-        /// The patches.
+        /// Which patches: their title, or where they were sent.
         record: &'static str,
     },
 }

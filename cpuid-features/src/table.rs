@@ -105,7 +105,7 @@ pub struct FeatureRow {
     /// The name that users type, as in `+pv-unhalt`: the kernel's without
     /// `KVM_FEATURE_`, in lower case and with dashes.
     pub name: &'static str,
-    /// The kernel's macro.
+    /// The name of the macro in the kernel's headers.
     pub kernel_name: &'static str,
     /// QEMU's property, where it has one.
     pub qemu: Option<&'static str>,
@@ -125,7 +125,7 @@ pub struct FeatureRow {
     /// What goes wrong if KVM has no local APIC of its own; `None` where the
     /// feature does not care.
     pub without_lapic: Option<&'static str>,
-    /// What it is for.
+    /// What a guest has of the feature, in a sentence.
     pub purpose: &'static str,
     /// The first release of Linux that has it, as far as a source says so.
     pub since: Since,
@@ -146,11 +146,11 @@ pub struct HintRow {
     pub bit: u8,
     /// The name that users type, as in `+realtime`.
     pub name: &'static str,
-    /// The kernel's macro.
+    /// The name of the macro in the kernel's headers.
     pub kernel_name: &'static str,
     /// QEMU's property, where it has one.
     pub qemu: Option<&'static str>,
-    /// What it is for.
+    /// What the hint tells a guest, in a sentence.
     pub purpose: &'static str,
 }
 

@@ -22,15 +22,15 @@ use crate::table::Register::{
 pub enum Arch {
     /// x86, 32 and 64 bits.
     X86,
-    /// PowerPC.
+    /// PowerPC, the kernel's `powerpc`.
     PowerPc,
-    /// MIPS.
+    /// MIPS, the kernel's `mips`.
     Mips,
-    /// LoongArch.
+    /// LoongArch, the kernel's `loongarch`.
     LoongArch,
-    /// 64-bit Arm.
+    /// 64-bit Arm, the kernel's `arm64`.
     Arm64,
-    /// s390.
+    /// IBM Z, the kernel's `s390`.
     S390,
 }
 
@@ -139,9 +139,9 @@ impl Arch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Convention {
-    /// The instruction.
+    /// The instruction that makes the call.
     pub instruction: &'static str,
-    /// Where the number goes.
+    /// The register that holds the hypercall's number.
     pub number: Register,
     /// A note on the number register; may be empty.
     pub number_note: &'static str,
@@ -153,7 +153,7 @@ pub struct Convention {
     pub result_note: &'static str,
     /// Which registers the call preserves.
     pub preserved: &'static str,
-    /// The kernel's document.
+    /// The kernel's document, or source file, that says all this.
     pub source: &'static str,
 }
 

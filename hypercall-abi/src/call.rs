@@ -49,7 +49,7 @@ pub enum Hypercall {
     SchedYield(SchedYield),
     /// `KVM_HC_MAP_GPA_RANGE`: attributes of guest memory.
     MapGpaRange(MapGpaRange),
-    /// Any other number.
+    /// A number that no call of the table has on x86.
     Unknown {
         /// The number, truncated to the mode.
         nr: HypercallNr,

@@ -21,7 +21,7 @@
 //!
 //! This is a convention of this crate, not of KVM.
 
-/// The port.
+/// The I/O port that the guest writes to.
 pub const PORT: u8 = 0xe5;
 
 /// Width of the access in bytes, that of eax. An access of any other width is

@@ -16,11 +16,11 @@ use crate::raw::{Mode, low32};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Errno {
-    /// The kernel's name, `KVM_ENOSYS`.
+    /// The name of the macro in the kernel's header, as in `KVM_ENOSYS`.
     pub name: &'static str,
     /// The value, positive. A guest reads its negative.
     pub code: u16,
-    /// When KVM answers it.
+    /// In which cases KVM answers it.
     pub meaning: &'static str,
 }
 
@@ -113,7 +113,7 @@ pub const KVM_EOPNOTSUPP: u64 = KvmErrno::EOPNOTSUPP.code();
 pub struct KvmErrno(NonZeroU16);
 
 impl KvmErrno {
-    /// The greatest code.
+    /// The greatest code: the kernel's `MAX_ERRNO`.
     pub const MAX: u16 = 4095;
 
     /// No such hypercall, or not enabled. 1000, not 38.
@@ -140,7 +140,7 @@ impl KvmErrno {
         }
     }
 
-    /// The positive code.
+    /// The code as a positive number; a guest reads its negative.
     #[inline]
     #[must_use]
     pub const fn code(self) -> u64 {

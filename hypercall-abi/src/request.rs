@@ -25,7 +25,7 @@ use crate::table::{Place, Register, Row, Width, find};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Request {
-    /// The architecture.
+    /// The architecture of the guest that made the call.
     pub arch: Arch,
     /// The number as [`find`] takes it; on PowerPC without the vendor's code.
     pub nr: u64,

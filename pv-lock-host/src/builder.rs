@@ -2,7 +2,6 @@
 
 use core::fmt;
 use core::marker::PhantomData;
-use core::num::NonZeroUsize;
 use core::sync::atomic::AtomicU64;
 
 use alloc::sync::Arc;
@@ -40,7 +39,7 @@ use crate::yielding::Yielding;
 pub struct SchedulerBuilder<P: Platform = DefaultPlatform> {
     polling: Polling,
     yielding: Yielding,
-    pcpus: Option<NonZeroUsize>,
+    pcpus: Option<usize>,
     counting: bool,
     elsewhere: Option<HaltedElsewhere>,
     platform: PhantomData<fn() -> P>,
@@ -87,7 +86,7 @@ impl<P: Platform> SchedulerBuilder<P> {
     /// ([`Platform::pcpus`]), asked again whenever a vCPU is to be held. Zero
     /// counts as one.
     pub fn pcpus(mut self, n: usize) -> Self {
-        self.pcpus = NonZeroUsize::new(n.max(1));
+        self.pcpus = Some(n);
         self
     }
 
@@ -144,7 +143,6 @@ impl<P: Platform> SchedulerBuilder<P> {
             _ => None,
         };
         let tracked = sched_yield || convoy.is_some() || self.polling != Polling::Off;
-        let pcpus = self.pcpus.map_or_else(P::pcpus, NonZeroUsize::get);
         let shared = Shared {
             slots: ids.iter().map(|&id| Slot::new(id)).collect(),
             table,
@@ -152,8 +150,7 @@ impl<P: Platform> SchedulerBuilder<P> {
             counting: self.counting,
             sched_yield,
             convoy,
-            follows_pcpus: self.pcpus.is_none(),
-            load: Load::new(pcpus, tracked, self.elsewhere),
+            load: Load::new(self.pcpus, tracked, self.elsewhere),
         };
         Ok(HaltScheduler::from_parts(shared, Window::new(self.polling)))
     }

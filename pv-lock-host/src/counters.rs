@@ -12,13 +12,13 @@ use crate::outcome::{KickOutcome, WakeReason};
 /// them may be a halt apart; each by itself is exact.
 ///
 /// ```
-/// use pv_lock_host::{ApicId, HaltScheduler};
+/// use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
 ///
 /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
 /// let kicker = scheduler.kicker();
 /// kicker.kick_by_host(ApicId(0));
 /// kicker.kick_by_host(ApicId(0)); // one with the first
-/// parkers[0].halt();
+/// assert_eq!(parkers[0].halt(), WakeReason::Kicked);
 /// let vcpu = scheduler.vcpu_counters(ApicId(0)).unwrap();
 /// assert_eq!((vcpu.halts, vcpu.halts_kicked, vcpu.sleeps), (1, 1, 0));
 /// assert_eq!((vcpu.kicks(), vcpu.kicks_already_latched), (2, 1));
@@ -99,7 +99,7 @@ impl VcpuCounters {
         }
     }
 
-    /// Kicks, whatever they did.
+    /// All kicks of this vCPU, whatever they did.
     pub fn kicks(&self) -> u64 {
         (self.kicks_woke)
             .saturating_add(self.kicks_latched)

@@ -13,11 +13,11 @@ pub(crate) const BUCKETS: usize = 32;
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use pv_lock_host::{ApicId, HaltScheduler};
+/// use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
 ///
 /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
 /// let timer = Instant::now() + Duration::from_millis(1);
-/// parkers[0].halt_until(timer);
+/// assert_eq!(parkers[0].halt_until(timer), WakeReason::TimedOut);
 /// let mut times = scheduler.counters().total().halt_time;
 /// assert_eq!((times.count(), times.buckets().len()), (1, 32));
 /// assert!(times.quantile(0.5) > Some(Duration::from_micros(500))); // the median
@@ -38,7 +38,7 @@ impl Histogram {
         &self.buckets
     }
 
-    /// Number of durations.
+    /// How many durations there are in all buckets.
     pub fn count(&self) -> u64 {
         self.buckets.iter().fold(0, |sum, &n| sum.saturating_add(n))
     }

@@ -47,7 +47,7 @@ pub use outcome::{Interruption, KickOutcome, Resumed, WakeReason};
 pub use parker::VcpuParker;
 #[cfg(feature = "std")]
 pub use pcpus::Pcpus;
-pub use platform::{DefaultPlatform, Platform, Spin, Waited, Word};
+pub use platform::{DefaultPlatform, Place, Platform, Spin, Waited, Word};
 pub use polling::{AdaptivePolling, Polling};
 pub use saved::{SavedError, SavedScheduler, SavedVcpu};
 pub use scheduler::{AttachError, HaltScheduler};

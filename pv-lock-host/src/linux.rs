@@ -9,7 +9,7 @@ use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_getcpu, sched_setaffi
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::pcpus;
-use crate::platform::{Platform, Waited};
+use crate::platform::{Place, Platform, Waited};
 
 /// vCPU threads on Linux: futex(2) and CLOCK_MONOTONIC. The words are private
 /// to the process. It is the default platform.
@@ -78,10 +78,12 @@ impl Platform for Linux {
     }
 
     #[inline]
-    fn here() -> Option<(u32, u32)> {
-        let cpu = u32::try_from(sched_getcpu()).ok()?;
+    fn here() -> Option<Place> {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
-        Some((cpu, u32::try_from(thread).ok()?))
+        Some(Place {
+            pcpu: u32::try_from(sched_getcpu()).ok()?,
+            thread: u32::try_from(thread).ok()?,
+        })
     }
 
     /// Linux may leave two runnable threads on one pCPU while another idles,

@@ -15,6 +15,7 @@ use crate::state::{Demand, State};
 #[repr(align(128))]
 pub(crate) struct Load<P: Platform> {
     counts: P::Word,
+    /// How many pCPUs there are, with [`GIVEN`] if the VMM has said so.
     pcpus: AtomicUsize,
     /// Whether any policy asks.
     tracked: bool,
@@ -44,6 +45,9 @@ const BIAS: u32 = 1 << 15;
 /// half holds on each side of [`BIAS`].
 pub(crate) const MAX_VCPUS: usize = 1 << 14;
 
+/// In [`Load`]'s number of pCPUs: what the platform says does not matter.
+const GIVEN: usize = 1 << (usize::BITS - 1);
+
 /// The counts at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Counts {
@@ -71,10 +75,19 @@ const fn share(demand: Demand) -> u32 {
 }
 
 impl<P: Platform> Load<P> {
-    pub(crate) fn new(pcpus: usize, tracked: bool, elsewhere: Option<HaltedElsewhere>) -> Self {
+    /// With so many pCPUs `given`, or else with what the platform says.
+    pub(crate) fn new(
+        given: Option<usize>,
+        tracked: bool,
+        elsewhere: Option<HaltedElsewhere>,
+    ) -> Self {
+        let pcpus = match given {
+            Some(n) => number(n) | GIVEN,
+            None => number(P::pcpus()),
+        };
         Self {
             counts: P::Word::new(BIAS),
-            pcpus: AtomicUsize::new(pcpus.max(1)),
+            pcpus: AtomicUsize::new(pcpus),
             tracked,
             elsewhere,
         }
@@ -174,15 +187,33 @@ impl<P: Platform> Load<P> {
 
     #[inline]
     pub(crate) fn pcpus(&self) -> usize {
-        // Relaxed: a number, which publishes nothing.
-        self.pcpus.load(Relaxed)
+        // Relaxed, here and below: a number, which publishes nothing.
+        self.pcpus.load(Relaxed) & !GIVEN
     }
 
+    /// From now on there are so many, whatever the platform says.
     pub(crate) fn set_pcpus(&self, n: usize) {
-        if self.pcpus() != n.max(1) {
-            self.pcpus.store(n.max(1), Relaxed);
+        self.pcpus.store(number(n) | GIVEN, Relaxed);
+    }
+
+    /// Asks the platform how many there are now, unless the VMM has said so.
+    pub(crate) fn follow_pcpus(&self) {
+        let before = self.pcpus.load(Relaxed);
+        if before & GIVEN != 0 {
+            return;
+        }
+        let now = number(P::pcpus());
+        if now != before {
+            // It fails if somebody else has changed it meanwhile: the VMM, whose
+            // word counts, or another one that has asked as well.
+            let _ = (self.pcpus).compare_exchange(before, now, Relaxed, Relaxed);
         }
     }
+}
+
+/// A number of pCPUs without the bit that [`GIVEN`] takes; one at least.
+fn number(n: usize) -> usize {
+    n.clamp(1, GIVEN - 1)
 }
 
 #[cfg(test)]

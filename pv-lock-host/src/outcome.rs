@@ -94,7 +94,7 @@ pub enum Resumed {
     /// It was halted: call [`VcpuParker::halt`](crate::VcpuParker::halt) again.
     /// A kick that came during the pause ends that halt at once.
     Halted,
-    /// The VM was stopped.
+    /// The VM was stopped: the thread is to end, or to leave.
     Stopped,
 }
 

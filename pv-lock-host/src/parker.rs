@@ -96,9 +96,10 @@ impl<P: Platform> VcpuParker<P> {
 
     /// [`VcpuParker::enter`] for a vCPU that halts elsewhere
     /// ([`SchedulerBuilder::halts_elsewhere`](crate::SchedulerBuilder::halts_elsewhere)),
-    /// and whose interrupts this crate does not see therefore: while it is held,
-    /// `interrupted` is asked every 4 ms (about a time slice of the host) whether one waits for it, which
-    /// ends the hold.
+    /// and whose interrupts this crate does not see therefore. `interrupted` says
+    /// whether one waits for it. It is asked when the vCPU is to be held, which it is
+    /// not if one waits, and every 4 ms (about a time slice of the host) while it is
+    /// held: one that came meanwhile ends the hold.
     ///
     /// # Errors
     /// As [`VcpuParker::enter`].
@@ -152,7 +153,8 @@ impl<P: Platform> VcpuParker<P> {
         let plain = !self
             .slot()
             .peek()
-            .has(State::REFUSED | State::AWAY | State::HALTED);
+            // HELD: by a hold that a panic of the caller's own closure has ended.
+            .has(State::REFUSED | State::AWAY | State::HALTED | State::HELD);
         plain && !self.steps_back
     }
 
@@ -305,6 +307,7 @@ impl<P: Platform> VcpuParker<P> {
     /// assert!(!parkers[0].go_on(WakeReason::Paused));
     /// # Ok::<(), pv_lock_host::BuildError>(())
     /// ```
+    #[must_use = "false: the VM was stopped"]
     pub fn go_on(&mut self, reason: impl Into<WakeReason>) -> bool {
         let mut reason = reason.into();
         loop {
@@ -427,12 +430,13 @@ impl<P: Platform> VcpuParker<P> {
             if let Some(at) = self.slot().kicks.take_kicked_at() {
                 self.link.woke(true, at);
             }
-            self.steps_back = self.link.kicks(convoy, None, now);
+            // As in `kick_by_guest`, a second kick takes nothing back.
+            self.steps_back |= self.link.kicks(convoy, None, now);
             shared.slot(index).kicks.note_kicked_at(now);
             self.kicked = Some(index);
             self.slot().note_place();
         }
-        if shared.sched_yield && reached {
+        if shared.sched_yield && reached && shared.load.crowded() {
             P::yield_now();
         }
         reached

@@ -3,7 +3,7 @@
 use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use rustix::thread::{Pid, sched_getaffinity};
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 
 /// How many pCPUs the process may use.
 ///
@@ -29,7 +29,9 @@ pub struct Pcpus {
 }
 
 impl Pcpus {
-    /// The values now. Reads the cgroups' files, some ten microseconds.
+    /// The values now. Reads the cgroups' files, some ten microseconds; a thread
+    /// that is bound to fewer pCPUs than the process may use starts another one for
+    /// that, which takes some ten more.
     ///
     /// ```
     /// let pcpus = pv_lock_host::Pcpus::read();
@@ -38,15 +40,8 @@ impl Pcpus {
     /// ```
     pub fn read() -> Self {
         let affinity = affinity();
-        // std reads the quota of cgroup v1 and v2 and the affinity of the calling
-        // thread, and gives the lesser; a thread that is bound says nothing of
-        // the process.
-        let both = std::thread::available_parallelism().map_or(affinity, NonZeroUsize::get);
-        let bound = sched_getaffinity(None).map_or(both, |set| set.count() as usize);
-        Self {
-            affinity,
-            quota: (both < affinity && both < bound).then_some(both),
-        }
+        let quota = quota(affinity);
+        Self { affinity, quota }
     }
 
     /// How many vCPUs can run at once all the time.
@@ -77,14 +72,64 @@ pub(crate) fn now() -> usize {
     affinity().min(quota)
 }
 
+/// How many pCPUs the process's threads may run on.
 fn affinity() -> usize {
-    // The first thread's: vCPU threads may be bound one by one. It fails if that
-    // thread is gone, and then the calling thread's is what there is.
+    // A kernel for more pCPUs than a set of rustix holds (1,024) refuses: std knows
+    // at least how many are online.
+    first_threads().map_or_else(lesser, |set| count(&set).max(1))
+}
+
+/// The first thread's pCPUs: vCPU threads may be bound one by one. If it is gone,
+/// the calling thread's are what there is.
+fn first_threads() -> Option<CpuSet> {
     let first = i32::try_from(std::process::id())
         .ok()
         .and_then(Pid::from_raw);
     let set = sched_getaffinity(first).or_else(|_| sched_getaffinity(None));
-    set.map_or(1, |set| (set.count() as usize).max(1))
+    set.ok()
+}
+
+fn count(set: &CpuSet) -> usize {
+    set.count() as usize
+}
+
+/// The quota, if it is less than so many pCPUs.
+fn quota(affinity: usize) -> Option<usize> {
+    let here = || {
+        (
+            sched_getaffinity(None).map_or(affinity, |own| count(&own)),
+            lesser(),
+        )
+    };
+    let mut seen = here();
+    if seen.0 < affinity {
+        // What std says here may be the affinity of this thread, and hide a quota
+        // that is no less than that.
+        seen = at_large(here).unwrap_or(seen);
+    }
+    let (may, lesser) = seen;
+    (lesser < may.min(affinity)).then_some(lesser)
+}
+
+/// What std says: the quota of the process's cgroups (v1 and v2), or how many
+/// pCPUs the calling thread may run on, whichever is less.
+fn lesser() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// Asks in a thread that may run wherever the process's first one may; none if
+/// there can be no such thread.
+fn at_large<R: Send>(ask: impl FnOnce() -> R + Send) -> Option<R> {
+    let everywhere = first_threads()?;
+    std::thread::scope(|scope| {
+        let asks = move || {
+            // New threads may run where the one that starts them may.
+            sched_setaffinity(None, &everywhere).ok()?;
+            Some(ask())
+        };
+        let thread = std::thread::Builder::new().spawn_scoped(scope, asks).ok()?;
+        thread.join().ok()?
+    })
 }
 
 #[cfg(test)]

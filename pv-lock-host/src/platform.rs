@@ -6,7 +6,7 @@
 //! model checker implements it over its own atomics.
 
 use core::fmt::Debug;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A 32-bit word that several threads change.
 ///
@@ -24,7 +24,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 pub trait Word: Debug + Send + Sync {
     /// A word with this value.
     fn new(value: u32) -> Self;
-    /// Reads it.
+    /// Reads the value.
     fn load(&self, order: Ordering) -> u32;
     /// Replaces `current` by `new`; may fail although `current` is what it holds.
     ///
@@ -78,8 +78,26 @@ impl Word for AtomicU32 {
 pub enum Waited {
     /// Woken, interrupted, or the word was not as expected.
     LookAgain,
-    /// The deadline has passed.
+    /// The deadline has passed on the platform's clock.
     DeadlinePassed,
+}
+
+/// Where a thread runs ([`Platform::here`]), in numbers of the platform's own; all
+/// ones for both names no place.
+///
+/// ```
+/// use pv_lock_host::{Linux, Platform};
+///
+/// if let Some(place) = Linux::here() {
+///     println!("thread {} on pCPU {}", place.thread, place.pcpu);
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The pCPU that the thread runs on.
+    pub pcpu: u32,
+    /// The thread, by which [`Platform::pull`] finds it.
+    pub thread: u32,
 }
 
 /// What a scheduler needs from below: to sleep, to wake, and the time.
@@ -90,7 +108,11 @@ pub enum Waited {
 ///
 /// ```
 /// use core::sync::atomic::{AtomicU32, Ordering};
+/// use std::sync::LazyLock;
+/// use std::time::Instant;
 /// use pv_lock_host::{ApicId, Platform, SchedulerBuilder, Waited, WakeReason};
+///
+/// static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 ///
 /// /// A platform that never sleeps: every wait returns at once.
 /// #[derive(Debug)]
@@ -99,7 +121,7 @@ pub enum Waited {
 /// impl Platform for Busy {
 ///     type Word = AtomicU32;
 ///     fn now() -> u64 {
-///         0 // nanoseconds of a monotonic clock
+///         START.elapsed().as_nanos() as u64 // or a counter of the CPU's
 ///     }
 ///     fn wait(word: &AtomicU32, expected: u32, deadline: Option<u64>) -> Waited {
 ///         match deadline {
@@ -119,7 +141,8 @@ pub trait Platform: Debug + Sized + 'static {
     /// The word that threads sleep on.
     type Word: Word;
 
-    /// Nanoseconds since any fixed moment; never decreases.
+    /// Nanoseconds since any fixed moment; never decreases. Polls and holds end by
+    /// it, so a clock that stands still makes them last for ever.
     fn now() -> u64;
 
     /// Sleeps while `word` holds `expected`, until [`Platform::wake`] or the
@@ -152,30 +175,30 @@ pub trait Platform: Debug + Sized + 'static {
         1
     }
 
-    /// The pCPU and the thread that this runs on, as numbers of the platform's
-    /// own; `None` where threads can't be moved.
+    /// The calling thread and the pCPU that it runs on; `None` where threads
+    /// can't be moved.
     #[inline]
-    fn here() -> Option<(u32, u32)> {
+    fn here() -> Option<Place> {
         None
     }
 
-    /// Brings the runnable thread with this number (of [`Platform::here`]) to
-    /// the pCPU of the calling thread, which is about to sleep. A hint.
+    /// Brings the runnable thread with this number ([`Place::thread`]) to the pCPU
+    /// of the calling thread, which is about to sleep. A hint.
     #[inline]
     fn pull(_thread: u32) {}
 }
 
-/// A platform without a clock and without sleep: it waits by spinning, and its
-/// deadlines pass at once.
+/// A platform without sleep: it waits by spinning, and deadlines of halts pass at
+/// once. Its clock counts how often it is asked, a microsecond each time.
 ///
 /// It is the default where the feature `std` is off, so that types without a
 /// named platform exist there; use a platform that can sleep.
 ///
 /// ```
-/// use pv_lock_host::{ApicId, SchedulerBuilder, Spin, WakeReason};
+/// use pv_lock_host::{ApicId, Platform, SchedulerBuilder, Spin, WakeReason};
 ///
 /// let (scheduler, mut parkers) = SchedulerBuilder::<Spin>::default().build(&[ApicId(0)])?;
-/// assert_eq!(parkers[0].halt_until_ns(1), WakeReason::TimedOut);
+/// assert_eq!(parkers[0].halt_until_ns(Spin::now() + 1_000_000), WakeReason::TimedOut);
 /// # Ok::<(), pv_lock_host::BuildError>(())
 /// ```
 #[derive(Debug)]
@@ -185,7 +208,11 @@ impl Platform for Spin {
     type Word = AtomicU32;
 
     fn now() -> u64 {
-        0
+        /// In ns.
+        static NOW: AtomicU64 = AtomicU64::new(0);
+        // It must go on, or no poll and no hold would ever end. Relaxed: a number,
+        // which publishes nothing.
+        NOW.fetch_add(1_000, Ordering::Relaxed)
     }
 
     fn wait(word: &AtomicU32, expected: u32, deadline: Option<u64>) -> Waited {

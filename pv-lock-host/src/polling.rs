@@ -21,7 +21,7 @@ use core::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Polling {
-    /// No polling.
+    /// No polling: the thread sleeps at once.
     Off,
     /// Polling for this long at each halt.
     Fixed(Duration),

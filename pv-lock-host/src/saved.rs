@@ -24,9 +24,9 @@ pub struct SavedVcpu {
     pub apic_id: ApicId,
     /// It has executed HLT and not been woken.
     pub halted: bool,
-    /// A kick is latched.
+    /// A kick is latched: its next halt, or the present one, ends at once.
     pub kicked: bool,
-    /// An event is latched.
+    /// An event is latched, which does the same.
     pub event: bool,
 }
 
@@ -66,7 +66,8 @@ pub struct SavedScheduler {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SavedError {
-    /// This vCPU is not at rest: its thread neither waits in
+    /// This vCPU is not at rest: the VM is neither paused nor stopped, or the
+    /// vCPU's thread neither waits in
     /// [`VcpuParker::wait_resumed`](crate::VcpuParker::wait_resumed) nor has
     /// left.
     NotPaused(ApicId),
@@ -87,28 +88,30 @@ impl fmt::Display for SavedError {
 impl core::error::Error for SavedError {}
 
 impl<P: Platform> HaltScheduler<P> {
-    /// Whether every vCPU is at rest: the VM is paused and each thread waits for
-    /// the end of the pause, or is [away](crate::VcpuParker::leave), or gone. It
-    /// stays so until the VM is resumed; nothing but kicks and notifications
-    /// changes what [`HaltScheduler::save`] saves. What the vCPUs' threads wrote
-    /// before is seen by who sees this.
+    /// Whether every vCPU is at rest: the VM is paused or stopped, and each thread
+    /// waits for the end of the pause, or is [away](crate::VcpuParker::leave), or
+    /// gone. It stays so until the VM is resumed or reset, whoever
+    /// [attaches](HaltScheduler::attach) meanwhile. What [`HaltScheduler::save`]
+    /// saves is changed by kicks, by notifications, and by a thread that comes back
+    /// from being away and halts: it is told of the pause, and its vCPU is halted
+    /// from then on. What the vCPUs' threads wrote before is seen by who sees this.
     ///
     /// ```
     /// # use pv_lock_host::{ApicId, HaltScheduler};
     /// let (scheduler, parkers) = HaltScheduler::new(&[ApicId(0)])?;
-    /// assert!(!scheduler.is_quiescent());
+    /// assert!(!scheduler.is_quiescent()); // it has not begun, but may at any moment
     /// scheduler.kicker().pause_all();
-    /// assert!(scheduler.is_quiescent()); // it has not begun, and now may not
+    /// assert!(scheduler.is_quiescent()); // now it may not
     /// # Ok::<(), pv_lock_host::BuildError>(())
     /// ```
     pub fn is_quiescent(&self) -> bool {
         self.shared.slots.iter().all(|slot| slot.look().at_rest())
     }
 
-    /// Saves the state of a paused VM's scheduler.
+    /// Saves the state of the scheduler of a VM that is paused, or stopped.
     ///
     /// # Errors
-    /// A vCPU is not at rest yet; the VM goes on being paused.
+    /// A vCPU is not at rest (yet); nothing has changed.
     ///
     /// ```
     /// # use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
@@ -147,7 +150,8 @@ impl<P: Platform> HaltScheduler<P> {
     /// start the threads, which begin with
     /// [`VcpuParker::wait_resumed`](crate::VcpuParker::wait_resumed) (it says who
     /// was halted), then [`Kicker::resume_all`](crate::Kicker::resume_all). Kicks
-    /// that come meanwhile may be lost.
+    /// that come meanwhile may be lost. One that was stopped stays stopped:
+    /// [`HaltScheduler::reset`] it first.
     ///
     /// # Errors
     /// The ids differ, or a vCPU runs; nothing has changed then, but that a pause

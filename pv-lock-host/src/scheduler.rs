@@ -154,8 +154,10 @@ impl<P: Platform> HaltScheduler<P> {
         ))
     }
 
-    /// From now on the vCPUs share this many pCPUs; zero counts as one. Not
-    /// needed on Linux unless the builder was given a number.
+    /// From now on the vCPUs share this many pCPUs, whatever the platform says;
+    /// zero counts as one. Without this and without
+    /// [`SchedulerBuilder::pcpus`](crate::SchedulerBuilder::pcpus) the platform is
+    /// asked ([`Platform::pcpus`]) whenever a vCPU is to be held.
     ///
     /// ```
     /// # use pv_lock_host::{ApicId, HaltScheduler};
@@ -171,10 +173,10 @@ impl<P: Platform> HaltScheduler<P> {
     /// `no_such_vcpu` counts.
     ///
     /// ```
-    /// # use pv_lock_host::{ApicId, HaltScheduler};
+    /// # use pv_lock_host::{ApicId, HaltScheduler, WakeReason};
     /// let (scheduler, mut parkers) = HaltScheduler::new(&[ApicId(0)])?;
     /// scheduler.kicker().kick_by_host(ApicId(0));
-    /// parkers[0].halt();
+    /// assert_eq!(parkers[0].halt(), WakeReason::Kicked);
     /// let sum = scheduler.counters().total();
     /// assert_eq!((sum.halts, sum.kicks(), sum.holds), (1, 1, 0));
     /// # Ok::<(), pv_lock_host::BuildError>(())

@@ -10,7 +10,7 @@ use crate::apic_id::ApicId;
 use crate::convoy::Convoy;
 use crate::load::Load;
 use crate::outcome::KickOutcome;
-use crate::platform::Platform;
+use crate::platform::{Place, Platform};
 use crate::slot::{Signalled, Slot};
 use crate::state::{Demand, Event, State};
 use crate::table::ApicTable;
@@ -28,8 +28,6 @@ pub(crate) struct Shared<P: Platform> {
     pub(crate) sched_yield: bool,
     /// The convoy rule, unless it is off.
     pub(crate) convoy: Option<Convoy>,
-    /// Whether the number of pCPUs is asked for again and again.
-    pub(crate) follows_pcpus: bool,
     pub(crate) load: Load<P>,
 }
 
@@ -136,7 +134,7 @@ impl<P: Platform> Shared<P> {
         if counts.held == 0 || counts.running < self.load.pcpus() {
             return;
         }
-        let Some((here, _)) = P::here() else {
+        let Some(Place { pcpu: here, .. }) = P::here() else {
             return;
         };
         let mut seen = Pcpus::default();
@@ -146,7 +144,7 @@ impl<P: Platform> Shared<P> {
             if index == me || state.demand() != Demand::Run {
                 continue;
             }
-            let Some((pcpu, thread)) = slot.place() else {
+            let Some(Place { pcpu, thread }) = slot.place() else {
                 continue;
             };
             if state.has(State::PARKED) {
@@ -161,7 +159,7 @@ impl<P: Platform> Shared<P> {
         }
         if let Some((slot, thread)) = woken.or(second) {
             P::pull(thread);
-            slot.set_place(here, thread);
+            slot.set_place(Place { pcpu: here, thread });
         }
     }
 }

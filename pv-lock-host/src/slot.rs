@@ -9,7 +9,7 @@ use once_cell::race::OnceBox;
 use crate::apic_id::ApicId;
 use crate::counters::{KickCounters, OwnCounters};
 use crate::outcome::KickOutcome;
-use crate::platform::{Platform, Waited, Word as _};
+use crate::platform::{Place, Platform, Waited, Word as _};
 use crate::state::{Action, Event, State, step};
 
 /// A vCPU as the kickers see it: one line for the word, one for what kickers
@@ -190,24 +190,24 @@ impl<P: Platform> Slot<P> {
 
     /// Owner only: where it runs.
     pub(crate) fn note_place(&self) {
-        if let Some((pcpu, thread)) = P::here() {
-            self.set_place(pcpu, thread);
+        if let Some(place) = P::here() {
+            self.set_place(place);
         }
     }
 
-    /// Its owner, the thread with this number, runs on this pCPU.
-    pub(crate) fn set_place(&self, pcpu: u32, thread: u32) {
+    /// Its owner runs there.
+    pub(crate) fn set_place(&self, Place { pcpu, thread }: Place) {
         // Relaxed: a hint.
         let place = u64::from(pcpu) << 32 | u64::from(thread);
         self.place.store(place, Relaxed);
     }
 
-    /// The pCPU and the thread where the owner ran when it was last let run.
-    pub(crate) fn place(&self) -> Option<(u32, u32)> {
+    /// Where the owner ran when it was last let run.
+    pub(crate) fn place(&self) -> Option<Place> {
         let place = self.place.load(Relaxed);
         #[expect(clippy::cast_possible_truncation, reason = "two halves")]
-        let halves = ((place >> 32) as u32, place as u32);
-        (place != NOWHERE).then_some(halves)
+        let (pcpu, thread) = ((place >> 32) as u32, place as u32);
+        (place != NOWHERE).then_some(Place { pcpu, thread })
     }
 }
 

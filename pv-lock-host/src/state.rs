@@ -38,11 +38,13 @@ impl State {
     /// The VM is stopped.
     pub(crate) const STOP: u32 = 1 << 5;
     /// The owner runs no guest and waits for none of this word's bits: it has
-    /// not begun, blocks in device emulation, or is gone. Only an Enter or a halt
-    /// ends that, and neither gets past PAUSE or STOP.
+    /// not begun, blocks in device emulation, or is gone. Only an Enter, a halt or
+    /// a wait for the end of a pause ends that; the first two do not get past PAUSE
+    /// or STOP, and the third becomes QUIET in a pause and does not get past STOP.
     pub(crate) const AWAY: u32 = 1 << 6;
-    /// The owner waits for the end of a pause. Only the owner clears it, once
-    /// PAUSE is gone.
+    /// The owner waits for the end of a pause, or has been told in one that the
+    /// VM is stopped. Only the owner clears it, once PAUSE is gone or when it
+    /// leaves.
     pub(crate) const QUIET: u32 = 1 << 7;
     /// The owner, which may run, is held back by the convoy rule.
     pub(crate) const HELD: u32 = 1 << 8;
@@ -132,9 +134,11 @@ impl State {
         Self(self.0 & (Self::AWAY | Self::ATTACHED | Self::QUIET | Self::PARKED))
     }
 
-    /// Whether the owner surely runs no guest code and will not until resumed.
+    /// Whether no guest code runs on this vCPU, and none will until the VM is
+    /// resumed, or reset. An owner that is gone is away; but without a pause or a
+    /// stop another one may be attached at any moment, and run.
     pub(crate) const fn at_rest(self) -> bool {
-        !self.has(Self::ATTACHED) || (self.has(Self::PAUSE) && self.has(Self::AWAY | Self::QUIET))
+        self.has(Self::PAUSE | Self::STOP) && self.has(Self::AWAY | Self::QUIET)
     }
 }
 
@@ -266,7 +270,8 @@ pub(crate) const fn step(state: State, event: Event) -> (State, Action) {
         Event::AwaitResume => {
             let awake = state.without(S::PARKED | S::QUIET | S::AWAY);
             if state.has(S::STOP) {
-                (awake, Action::Resume(Resumed::Stopped))
+                // It may not run: one that is at rest stays so.
+                (state.without(S::PARKED), Action::Resume(Resumed::Stopped))
             } else if state.has(S::PAUSE) {
                 let next = state.with(S::PARKED | S::QUIET).without(S::AWAY | S::HELD);
                 (next, Action::Wait)

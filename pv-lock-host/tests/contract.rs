@@ -268,6 +268,49 @@ mod threads {
         assert_eq!(second.wait_resumed(), Resumed::Halted);
     }
 
+    /// A vCPU that nobody has may be attached, and run, at any moment: it is at
+    /// rest in a pause or after a stop only.
+    #[test]
+    fn a_vm_without_threads_is_at_rest_once_it_is_paused() {
+        let (scheduler, first, second) = pair();
+        let kicker = scheduler.kicker();
+        drop((first, second));
+        assert!(!scheduler.is_quiescent());
+        assert_eq!(scheduler.save(), Err(SavedError::NotPaused(ApicId(0))));
+        kicker.pause_all();
+        assert!(scheduler.is_quiescent());
+        let mut again = scheduler.attach(ApicId(7)).unwrap();
+        assert!(scheduler.save().is_ok());
+        assert_eq!(again.enter(), Err(Interruption::Paused));
+        assert!(scheduler.is_quiescent());
+        kicker.resume_all();
+        assert_eq!(again.enter(), Ok(()));
+        assert!(!scheduler.is_quiescent());
+        kicker.stop_all();
+        assert_eq!(scheduler.save(), Err(SavedError::NotPaused(ApicId(7))));
+        drop(again);
+        assert!(scheduler.save().is_ok(), "stopped, and all are gone");
+    }
+
+    /// One that has left, and is then told that the VM is stopped, has still left.
+    #[test]
+    fn a_stop_ends_nobodys_rest() {
+        let (scheduler, first, mut second) = pair();
+        let kicker = scheduler.kicker();
+        drop(first);
+        second.enter().unwrap();
+        second.leave();
+        kicker.pause_all();
+        assert!(scheduler.is_quiescent());
+        kicker.stop_all();
+        assert_eq!(second.wait_resumed(), Resumed::Stopped);
+        assert!(scheduler.is_quiescent());
+        assert_eq!(second.halt(), WakeReason::Stopped);
+        assert!(scheduler.is_quiescent());
+        assert_eq!(scheduler.reset(), Ok(()));
+        assert_eq!(second.enter(), Ok(()));
+    }
+
     #[test]
     fn a_vcpu_goes_on_in_another_thread() {
         let (scheduler, mut first, second) = pair();
@@ -432,10 +475,10 @@ mod counting {
         kicker.kick_by_host(ApicId(7));
         kicker.kick_by_host(ApicId(7));
         kicker.kick_by_host(ApicId(9));
-        parker.halt();
+        assert_eq!(parker.halt(), WakeReason::Kicked);
         kicker.notify(ApicId(7));
-        parker.halt();
-        parker.halt_until(Instant::now());
+        assert_eq!(parker.halt(), WakeReason::Event);
+        assert_eq!(parker.halt_until(Instant::now()), WakeReason::TimedOut);
         let counters = scheduler.counters();
         assert_eq!(counters.no_such_vcpu, 1);
         let vcpu = scheduler.vcpu_counters(ApicId(7)).unwrap();
@@ -488,7 +531,7 @@ mod counting {
             .build(&[ApicId(0)])
             .unwrap();
         scheduler.kicker().kick_by_host(ApicId(0));
-        parkers[0].halt();
+        assert_eq!(parkers[0].halt(), WakeReason::Kicked);
         let vcpu = scheduler.counters().total();
         assert_eq!((vcpu.kicks(), vcpu.halts), (0, 0));
     }
@@ -496,7 +539,7 @@ mod counting {
 
 mod policies {
     use super::*;
-    use pv_lock_host::{AdaptivePolling, Polling, SchedulerBuilder, Yielding};
+    use pv_lock_host::{AdaptivePolling, Platform, Polling, SchedulerBuilder, Spin, Yielding};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Four vCPUs pass kicks round until `hops` are done. A lost kick ends the
@@ -544,6 +587,19 @@ mod policies {
                 }
             }
         }
+    }
+
+    /// A platform without a clock of its own has one in which polls end.
+    #[test]
+    fn a_poll_ends_where_nothing_but_spinning_is_possible() {
+        let before = Spin::now();
+        assert!(before < Spin::now());
+        let (_scheduler, mut parkers) = SchedulerBuilder::<Spin>::default()
+            .polling(Polling::Fixed(Duration::from_micros(20)))
+            .build(&[ApicId(0)])
+            .unwrap();
+        let deadline = Spin::now() + 1_000_000;
+        assert_eq!(parkers[0].halt_until_ns(deadline), WakeReason::TimedOut);
     }
 
     /// A poll is over as soon as its CPU is wanted: with fewer pCPUs than

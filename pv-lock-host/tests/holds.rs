@@ -8,6 +8,8 @@
 )]
 
 use std::cell::{Cell, RefCell};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ thread_local! {
     /// What happens in the next sleep.
     static MEANWHILE: RefCell<Option<Script>> = const { RefCell::new(None) };
     static PCPUS: Cell<usize> = const { Cell::new(1) };
+    static YIELDS: Cell<u32> = const { Cell::new(0) };
 }
 
 impl Platform for Scripted {
@@ -49,6 +52,10 @@ impl Platform for Scripted {
 
     fn relax() {
         NOW.set(NOW.get() + 100);
+    }
+
+    fn yield_now() {
+        YIELDS.set(YIELDS.get() + 1);
     }
 
     fn pcpus() -> usize {
@@ -312,7 +319,7 @@ fn who_is_not_a_link_is_not_held() {
         ("the host kicks", |vm| {
             vm.is_kicked();
             vm.kicker.interrupt(NEXT);
-            vm.next.halt();
+            assert_eq!(vm.next.halt(), WakeReason::Interrupted);
             assert_eq!(vm.kicker.kick_by_host(NEXT), KickOutcome::Woke);
         }),
     ];
@@ -377,12 +384,86 @@ fn without_a_number_of_its_own_the_platform_is_asked_again() {
     assert_eq!((vm.link.enter(), vm.counters().holds), (Ok(()), 1));
 }
 
+/// What the VMM has said stays so, whatever the platform says then.
+#[test]
+fn a_number_that_the_vmm_has_set_is_kept() {
+    PCPUS.set(1);
+    let mut vm = vm_of(SchedulerBuilder::default().yielding(policy()));
+    vm.scheduler.set_pcpus(2);
+    vm.is_a_link();
+    vm.other.leave();
+    assert_eq!((vm.link.enter(), vm.counters().holds), (Ok(()), 0));
+    vm.scheduler.set_pcpus(1);
+    vm.is_a_link();
+    PCPUS.set(3);
+    assert_eq!((vm.link.enter(), vm.counters().holds), (Ok(()), 1));
+}
+
 #[test]
 fn the_other_policies_hold_nobody() {
     for yielding in [Yielding::Nothing, Yielding::SchedYield] {
         let mut vm = vm_of(SchedulerBuilder::default().yielding(yielding).pcpus(1));
         vm.is_a_link();
         assert_eq!((vm.link.enter(), vm.counters().holds), (Ok(()), 0));
+    }
+}
+
+#[test]
+fn none_is_held_while_an_interrupt_waits_elsewhere() {
+    let builder = SchedulerBuilder::default().yielding(policy()).pcpus(1);
+    let mut vm = vm_of(builder.halts_elsewhere(Arc::new(|| 0)));
+    assert!(vm.other.kick_elsewhere(LINK, || true));
+    assert!(vm.link.kick_elsewhere(NEXT, || true));
+    let before = NOW.get();
+    assert_eq!(vm.link.enter_unless(|| true), Ok(()));
+    assert_eq!((NOW.get(), vm.counters().holds), (before, 0));
+}
+
+/// Where halts are not seen a kick is all that is known: of two before the next
+/// entry the first one counts.
+#[test]
+fn a_second_kick_elsewhere_takes_no_hold_back() {
+    let builder = SchedulerBuilder::default().yielding(policy()).pcpus(1);
+    let mut vm = vm_of(builder.halts_elsewhere(Arc::new(|| 0)));
+    assert!(vm.other.kick_elsewhere(LINK, || true));
+    assert!(vm.link.kick_elsewhere(NEXT, || true));
+    assert!(vm.link.kick_elsewhere(OTHER, || true));
+    assert_eq!((vm.link.enter(), vm.counters().holds), (Ok(()), 1));
+}
+
+/// A panic of what is asked during a hold ends the hold: who catches it goes on
+/// with a vCPU that runs, and counts as such.
+#[test]
+fn a_panic_in_a_hold_ends_it() {
+    let builder = SchedulerBuilder::default().yielding(policy()).pcpus(1);
+    let mut vm = vm_of(builder.halts_elsewhere(Arc::new(|| 0)));
+    assert!(vm.other.kick_elsewhere(LINK, || true));
+    assert!(vm.link.kick_elsewhere(NEXT, || true));
+    let mut asked = 0;
+    let panics = || {
+        asked += 1;
+        // The second time it is held.
+        assert!(asked < 2, "of the caller's own");
+        false
+    };
+    let held = AssertUnwindSafe(|| vm.link.enter_unless(panics));
+    assert!(std::panic::catch_unwind(held).is_err());
+    assert_eq!(vm.link.enter(), Ok(()));
+    // If it still counted as held, one that halts would poll for its end.
+    vm.next.leave();
+    assert_eq!(vm.other.halt_until_ns(NOW.get()), WakeReason::TimedOut);
+    assert_eq!(vm.scheduler.counters().total().polls_lost, 0);
+}
+
+#[test]
+fn a_kicker_yields_only_where_pcpus_are_too_few() {
+    for (pcpus, yields) in [(3, 0), (2, 1)] {
+        let builder = SchedulerBuilder::default().yielding(Yielding::SchedYield);
+        let builder = builder.pcpus(pcpus).halts_elsewhere(Arc::new(|| 0));
+        let mut vm = vm_of(builder);
+        let before = YIELDS.get();
+        assert!(vm.link.kick_elsewhere(NEXT, || true));
+        assert_eq!(YIELDS.get() - before, yields, "{pcpus} pCPUs");
     }
 }
 

@@ -288,6 +288,19 @@ fn a_vcpu_leaves_its_guest_whenever_it_is_asked() {
     thread.join().unwrap();
 }
 
+/// A file can be mapped, and its bytes be set: it is no vCPU all the same.
+#[test]
+fn a_file_is_no_vcpu() {
+    let path = std::env::temp_dir().join(format!("pv-lock-host-{}", std::process::id()));
+    std::fs::write(&path, [0; 4096]).unwrap();
+    let file = std::fs::File::options().read(true).write(true).open(&path);
+    let refused = ImmediateExit::of_vcpu(&file.unwrap()).map(drop);
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ENODEV));
+    let device = std::fs::File::open("/dev/zero").unwrap();
+    assert!(ImmediateExit::of_vcpu(&device).is_err());
+}
+
 #[test]
 fn a_descriptor_that_is_none_is_refused() {
     // A number of a descriptor is one that anybody may have made up.

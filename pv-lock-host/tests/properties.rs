@@ -124,7 +124,7 @@ impl Model {
     }
 
     fn at_rest(&self, who: usize) -> bool {
-        !self.vcpus[who].attached || (self.paused && self.vcpus[who].away)
+        (self.paused || self.stopped) && self.vcpus[who].away
     }
 
     fn saved(&self) -> Result<SavedScheduler, SavedError> {
@@ -177,7 +177,8 @@ fn own(op: Op, parker: &mut VcpuParker, model: &mut Model) {
                 (_, false) => Resumed::Running,
             };
             assert_eq!(parker.wait_resumed(), expected);
-            model.vcpus[who].away = false;
+            // It may not come back into a VM that is stopped.
+            model.vcpus[who].away &= model.stopped;
         }
         _ => {}
     }

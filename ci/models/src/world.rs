@@ -115,7 +115,7 @@ mod checked {
 mod native {
     use std::sync::atomic::AtomicU32;
 
-    use pv_lock_host::{Linux, Platform, Waited};
+    use pv_lock_host::{Linux, Place, Platform, Waited};
 
     use super::World;
     use crate::waits;
@@ -136,7 +136,7 @@ mod native {
         fn yield_now() {
             Linux::yield_now();
         }
-        fn here() -> Option<(u32, u32)> {
+        fn here() -> Option<Place> {
             Linux::here()
         }
         fn pull(thread: u32) {

@@ -119,10 +119,10 @@ impl GpaRange {
 pub struct PageSize(pub u8);
 
 impl PageSize {
-    /// 4 KiB.
+    /// Pages of 4 KiB, encoded as 0.
     pub const SIZE_4K: Self = Self(0);
-    /// 2 MiB.
+    /// Pages of 2 MiB, encoded as 1.
     pub const SIZE_2M: Self = Self(1);
-    /// 1 GiB.
+    /// Pages of 1 GiB, encoded as 2.
     pub const SIZE_1G: Self = Self(2);
 }

@@ -10,6 +10,6 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MmuOp {
-    /// The four arguments.
+    /// The four argument registers, a0 first, as the guest passed them.
     pub args: [u64; 4],
 }

@@ -27,7 +27,7 @@ impl Hypercalls {
         Self { transport }
     }
 
-    /// The transport.
+    /// The transport by which this makes its calls.
     #[must_use]
     pub const fn transport(&self) -> Transport {
         self.transport

@@ -24,11 +24,11 @@ pub enum Answer {
     Error(KvmErrno),
     /// A code of the architecture's own set, as it stands in the register.
     Code(i64),
-    /// Some negative code.
+    /// A negative code, which the table does not name.
     Negative,
     /// The output that this register holds.
     Output(Register),
-    /// Whatever the VMM answers.
+    /// Any value: the VMM chooses the answer, and KVM passes it on.
     Vmm,
     /// An exception at the instruction instead of an answer.
     Exception(&'static str),
@@ -66,7 +66,7 @@ impl fmt::Display for Answer {
 pub struct Return {
     /// The value as the guest reads it.
     pub value: Answer,
-    /// When.
+    /// In which case the guest reads this value, and what it means then.
     pub meaning: &'static str,
 }
 

@@ -41,7 +41,7 @@ pub enum Gate {
     ArchFeatures,
     /// arm64's `PV_TIME_FEATURES`, asked for this function.
     PvTimeFeatures,
-    /// What patches propose.
+    /// A gate that only patches have, in words.
     Proposed(&'static str),
 }
 

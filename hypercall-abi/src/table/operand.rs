@@ -100,7 +100,7 @@ impl fmt::Display for Register {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Place {
-    /// In that register.
+    /// In this register itself.
     In(Register),
     /// In memory, at the guest physical address in that register.
     Memory(Register),
@@ -130,7 +130,7 @@ impl fmt::Display for Place {
 pub enum Width {
     /// The register in 64-bit mode, its low half outside of it.
     Mode,
-    /// All 64 bits.
+    /// All 64 bits, whatever the mode.
     Bits64,
     /// The low 32 bits, whatever the mode.
     Bits32,
@@ -168,7 +168,7 @@ pub struct Field {
     pub place: Place,
     /// How much of it counts.
     pub width: Width,
-    /// Meaning and unit.
+    /// What the value means, and its unit.
     pub meaning: &'static str,
 }
 

@@ -85,11 +85,11 @@ pub struct Row {
     pub arch: Arch,
     /// The number, as [`Arch`] passes it in its number register or immediate.
     pub nr: u64,
-    /// The kernel's name.
+    /// The name of the macro in the kernel's header, as in `KVM_HC_KICK_CPU`.
     pub name: &'static str,
     /// Whether it is still served.
     pub status: Status,
-    /// What it is for.
+    /// What the call is for, in a sentence.
     pub purpose: &'static str,
     /// How it is used, and what else is to be known; may be empty.
     pub notes: &'static str,
@@ -97,13 +97,13 @@ pub struct Row {
     pub inputs: &'static [Field],
     /// What comes out beside the return code.
     pub outputs: &'static [Field],
-    /// The return codes.
+    /// What the guest may read in the result register, and when.
     pub returns: &'static [Return],
-    /// What announces it.
+    /// What tells the guest that it may make the call.
     pub gate: Gate,
-    /// Its first release.
+    /// The first release of Linux that has it, as far as a source says so.
     pub since: Since,
-    /// Who serves it.
+    /// Who serves the call: KVM, the VMM, or nobody.
     pub server: Server,
     /// Where the kernel has it.
     pub source: &'static str,

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use kvm_bindings::kvm_run;
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -78,7 +79,9 @@ impl ImmediateExit {
     /// For the vCPU with this descriptor: a `VcpuFd` of kvm-ioctls, or any other.
     ///
     /// # Errors
-    /// The descriptor is no vCPU's, or the process may map no more.
+    /// The descriptor is of a file, a device or nothing (of other things that are
+    /// no vCPU it may be accepted, if they can be mapped), or the process may map no
+    /// more.
     pub fn of_vcpu(vcpu: &impl AsRawFd) -> io::Result<Self> {
         let fd = vcpu.as_raw_fd();
         if fd < 0 {
@@ -86,6 +89,11 @@ impl ImmediateExit {
         }
         // SAFETY: it is not -1, and `vcpu` keeps it open for longer than this call.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        // KVM's descriptors have an inode that is of no type. In a file the byte would
+        // be the file's, or lie behind its end, where a look at it raises SIGBUS.
+        if FileType::from_raw_mode(fstat(fd)?.st_mode) != FileType::Unknown {
+            return Err(Errno::NODEV.into());
+        }
         let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
         // SAFETY: the kernel chooses the address, so that no mapping is replaced.
         let page = unsafe { mmap(null_mut(), PAGE, prot, flags, fd, 0) }?;

@@ -298,7 +298,7 @@ pub enum KvmKickError {
     ///
     /// [`std::io::Error::from_raw_os_error`] makes an error of the number.
     Ioctl {
-        /// The system call.
+        /// Which one: the name of the ioctl or of the call.
         name: &'static str,
         /// The error number that it returned.
         errno: i32,

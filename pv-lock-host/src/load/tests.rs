@@ -7,7 +7,7 @@ use crate::platform::Spin;
 use crate::state::{Event, step};
 
 fn load(pcpus: usize) -> Load<Spin> {
-    Load::new(pcpus, true, None)
+    Load::new(Some(pcpus), true, None)
 }
 
 /// A vCPU that wants to run, one that is held, and one that wants nothing.
@@ -98,7 +98,7 @@ fn as_many_vcpus_as_a_vm_may_have_fit() {
 
 #[test]
 fn nothing_is_counted_for_a_policy_that_does_not_ask() {
-    let load = Load::<Spin>::new(1, false, None);
+    let load = Load::<Spin>::new(Some(1), false, None);
     load.account(State::NEW, RUNS);
     load.account(State::NEW, RUNS);
     assert_eq!(
@@ -118,6 +118,17 @@ fn no_pcpu_counts_as_one() {
     assert_eq!(load.pcpus(), 5);
     load.set_pcpus(0);
     assert_eq!(load.pcpus(), 1);
+}
+
+/// No number is so large that one more is none at all.
+#[test]
+fn any_number_of_pcpus_will_do() {
+    for load in [load(usize::MAX), load(1)] {
+        load.set_pcpus(usize::MAX);
+        assert!(load.pcpus().checked_add(MAX_VCPUS).is_some());
+        load.account(State::NEW, RUNS);
+        assert!(!load.crowded() && !load.try_hold());
+    }
 }
 
 proptest! {

@@ -20,9 +20,7 @@ impl<P: Platform> VcpuParker<P> {
             return false;
         };
         let began = P::now();
-        if shared.follows_pcpus {
-            load.set_pcpus(P::pcpus());
-        }
+        load.follow_pcpus();
         // A kick is accounted a moment before the halt that it ends may be, so the
         // count may be one too high; never where there is a pCPU for each.
         if shared.slots.len() <= load.pcpus() {
@@ -34,9 +32,10 @@ impl<P: Platform> VcpuParker<P> {
         if !convoy.holds(&self.link, counts, load.pcpus(), began) {
             return false;
         }
-        // Before the word says HELD: what comes later is announced to it.
+        // Before the word says HELD: what comes later is announced to it, or looked
+        // for.
         let due = due().unwrap_or(u64::MAX);
-        if due <= began || !load.try_hold() {
+        if due <= began || interrupted() || !load.try_hold() {
             return false;
         }
         slot.begins(began);
@@ -52,8 +51,8 @@ impl<P: Platform> VcpuParker<P> {
         match self.kicked.take() {
             // Where it ran last says nothing, for its halt was not seen.
             Some(index) if load.halts_elsewhere() => {
-                if let Some((_, thread)) = shared.slot(index).place() {
-                    P::pull(thread);
+                if let Some(place) = shared.slot(index).place() {
+                    P::pull(place.thread);
                 }
             }
             _ => shared.pull(self.index),

@@ -1,8 +1,6 @@
 //! Affinity and quota of a thread that is bound, against what std and taskset
 //! would say.
 
-use rustix::thread::{CpuSet, sched_setaffinity};
-
 use super::*;
 
 #[test]
@@ -13,21 +11,35 @@ fn the_lesser_of_affinity_and_quota_is_usable() {
     assert_eq!(pcpus(1, Some(2)), 1);
 }
 
-/// A test's thread is not the process's first one: binding it says nothing of
-/// what the process may use.
-#[test]
-fn a_bound_thread_changes_nothing() {
-    let before = Pcpus::read();
+/// What this says in a thread that is bound to one pCPU.
+fn bound<R>(ask: impl FnOnce() -> R) -> R {
     let own = sched_getaffinity(None).unwrap();
     let first = (0..CpuSet::MAX_CPU).find(|&cpu| own.is_set(cpu)).unwrap();
     let mut one = CpuSet::new();
     one.set(first);
     sched_setaffinity(None, &one).unwrap();
-    let (bound, quick) = (Pcpus::read(), now());
+    let answer = ask();
+    assert_eq!(sched_getaffinity(None).unwrap(), one, "it is still bound");
     sched_setaffinity(None, &own).unwrap();
-    assert_eq!(bound.affinity, before.affinity);
-    assert_eq!(quick, before.usable());
-    assert!(bound.quota.is_none_or(|quota| Some(quota) == before.quota));
+    answer
+}
+
+/// A test's thread is not the process's first one: binding it says nothing of
+/// what the process may use.
+#[test]
+fn a_bound_thread_changes_nothing() {
+    let before = Pcpus::read();
+    assert_eq!(bound(Pcpus::read), before);
+    assert_eq!(bound(now), before.usable());
+}
+
+/// A quota is seen by a thread that may run on more pCPUs than it pays for, and
+/// such a one is asked.
+#[test]
+fn who_is_asked_for_the_quota_is_not_bound() {
+    let of_the_process = count(&first_threads().unwrap());
+    let asked = bound(|| at_large(|| count(&sched_getaffinity(None).unwrap())));
+    assert_eq!(asked, Some(of_the_process));
 }
 
 #[test]

@@ -326,6 +326,9 @@ struct Vcpu {
     thread: Thread,
     /// It has not begun, or has said that it leaves, and has not come back.
     away: bool,
+    /// It waited for the end of a pause, was told that the VM is stopped, and has
+    /// not left yet.
+    stopped_in_pause: bool,
     /// A wake-up that was asked for and has not been done.
     owed: bool,
 }
@@ -348,6 +351,10 @@ impl Vcpu {
 
     fn paused(self) -> bool {
         self.state & State::PAUSE != 0
+    }
+
+    fn stopped(self) -> bool {
+        self.state & State::STOP != 0
     }
 
     /// What its thread may do next.
@@ -390,12 +397,19 @@ impl Vcpu {
                 in_guest: goes_on(action),
             },
         };
-        let comes_back = matches!(action, Action::Wait | Action::Resume(_)) || goes_on(action);
+        let comes_back = match action {
+            Action::Wait => true,
+            Action::Resume(resumed) => resumed != Resumed::Stopped,
+            _ => goes_on(action),
+        };
         let leaves = matches!(event, Event::Leave | Event::Detach);
+        let told = action == Action::Resume(Resumed::Stopped);
         let vcpu = Self {
             state,
             thread,
             away: leaves || (self.away && !comes_back),
+            stopped_in_pause: !leaves
+                && (self.stopped_in_pause || (told && self.thread == Thread::Paused)),
             // It is awake now.
             owed: false,
         };
@@ -416,12 +430,10 @@ impl Vcpu {
             _ => Demand::Run,
         };
         assert_eq!(state.demand(), wants, "{self:?}");
-        let rests = self.thread == Thread::Gone
-            || (self.paused() && (self.away || (self.thread == Thread::Paused)));
-        // A stopped vCPU that was paused is on its way out; it runs no more.
-        if !state.has(State::STOP) {
-            assert_eq!(state.at_rest(), rests, "{self:?}");
-        }
+        let nowhere = self.away || self.stopped_in_pause;
+        let rests = (self.paused() || self.stopped())
+            && (nowhere || matches!(self.thread, Thread::Paused | Thread::Gone));
+        assert_eq!(state.at_rest(), rests, "{self:?}");
     }
 }
 
@@ -431,6 +443,7 @@ fn on_every_path_sleepers_are_woken_and_the_counts_are_true() {
         state: State::NEW.0,
         thread: Thread::Awake { in_guest: false },
         away: true,
+        stopped_in_pause: false,
         owed: false,
     };
     let mut seen = HashSet::from([start]);
@@ -442,10 +455,10 @@ fn on_every_path_sleepers_are_woken_and_the_counts_are_true() {
             let (after, action) = vcpu.own(event);
             // After a hold the word is asked again whether the guest may run.
             assert!(
-                !(vcpu.paused()
+                !((vcpu.paused() || vcpu.stopped())
                     && goes_on(action)
                     && !matches!(event, Event::Hold | Event::HoldLook { .. })),
-                "a paused guest runs: {vcpu:?} {event:?}"
+                "a paused or stopped guest runs: {vcpu:?} {event:?}"
             );
             next.push((event, after));
         }
@@ -474,8 +487,8 @@ fn on_every_path_sleepers_are_woken_and_the_counts_are_true() {
             ));
         }
         for (event, after) in next {
-            // A VM that is paused stays at rest until it is resumed.
-            let stays = vcpu.paused() && event != Event::Resume && after.state & State::STOP == 0;
+            // A VM at rest stays so until it is resumed, if it is not stopped.
+            let stays = event != Event::Resume || vcpu.stopped();
             if stays && State(vcpu.state).at_rest() {
                 assert!(State(after.state).at_rest(), "{vcpu:?} {event:?}");
             }

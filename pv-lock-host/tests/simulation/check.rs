@@ -16,6 +16,9 @@ pub(crate) struct Sum {
     pub(crate) longest_waste: u64,
     pub(crate) taken: u64,
     pub(crate) taken_with_nothing: u64,
+    /// Of who ran when, in all cases, with the rule and without: the same seeds
+    /// give the same.
+    pub(crate) digest: u64,
 }
 
 impl Sum {
@@ -26,6 +29,8 @@ impl Sum {
         self.longest_waste = self.longest_waste.max(other.longest_waste);
         self.taken += other.taken;
         self.taken_with_nothing += other.taken_with_nothing;
+        // In any order: the cases are drawn by several threads.
+        self.digest = self.digest.wrapping_add(other.digest);
     }
 }
 
@@ -157,6 +162,7 @@ pub(crate) fn check(case: &Case) -> Sum {
         },
         taken: taken(&seen),
         taken_with_nothing: taken(&base),
+        digest: (seen.world.trace.rotate_left(1) ^ base.world.trace).wrapping_mul(case.seed | 1),
     }
 }
 

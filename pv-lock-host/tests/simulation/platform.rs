@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use corosensei::Yielder;
-use pv_lock_host::{Platform, Waited, Word};
+use pv_lock_host::{Place, Platform, Waited, Word};
 
 use super::world::{Answer, Request, US, world};
 
@@ -142,10 +142,13 @@ impl Platform for Simulated {
         world(|world| world.host.pcpus)
     }
 
-    fn here() -> Option<(u32, u32)> {
+    fn here() -> Option<Place> {
         let me = me();
         let pcpu = world(|world| world.place(me));
-        Some((u32::try_from(pcpu).unwrap(), u32::try_from(me).unwrap()))
+        Some(Place {
+            pcpu: u32::try_from(pcpu).unwrap(),
+            thread: u32::try_from(me).unwrap(),
+        })
     }
 
     fn pull(thread: u32) {

@@ -77,7 +77,7 @@ fn a_pause_ends_it() {
     });
 }
 
-/// Both looks find what is there from the beginning, before its turn comes.
+/// Both looks find what has come when the hold has begun, before its turn comes.
 #[test]
 fn its_looks_find_it() {
     for (idle, interrupt, ends) in [(true, false, [1, 0, 1, 0]), (false, true, [1, 0, 0, 1])] {
@@ -87,10 +87,26 @@ fn its_looks_find_it() {
             if idle {
                 halted.raise();
             }
-            assert_eq!(link.enter_unless(|| interrupt), Ok(()));
+            // The first time it is asked there is no hold yet.
+            let mut asked = 0;
+            let interrupted = || {
+                asked += 1;
+                interrupt && asked > 1
+            };
+            assert_eq!(link.enter_unless(interrupted), Ok(()));
             // Natively the thread may lose its pCPU for a slice.
             let native = cfg!(not(any(feature = "loom", feature = "shuttle")));
             assert!(native || holds(&scheduler, ID) == ends);
         });
     }
+}
+
+/// An interrupt that waits already: no hold begins.
+#[test]
+fn none_is_held_while_an_interrupt_waits() {
+    explore(|| {
+        let (scheduler, [mut link, _other]) = convoy(&Arc::new(Flag::new()));
+        assert_eq!(link.enter_unless(|| true), Ok(()));
+        assert_eq!(holds(&scheduler, ID), [0; 4]);
+    });
 }

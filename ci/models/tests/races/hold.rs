@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use models::vm::{ID, assert_counts_are_exact, convoy, holds};
 use models::{Payload, World, clock, explore, spawn};
-use pv_lock_host::{ApicId, Interruption, Kicker, WakeReason};
+use pv_lock_host::{ApicId, Interruption, Kicker, Platform, WakeReason};
 
 use crate::pause::enter;
 
@@ -52,6 +52,49 @@ fn a_stop_ends_it() {
 fn an_interruption_ends_it() {
     let interrupted = Err(Interruption::Interrupted);
     explore(move || ends_a_hold(|kicker| _ = kicker.interrupt(ID), interrupted));
+}
+
+/// The guest's timer expires while it is held, and nobody else does anything.
+#[test]
+fn a_timer_ends_it() {
+    explore(|| {
+        let (scheduler, [mut link, other]) = convoy(1, clock::ENDLESS);
+        let timer = World::now() + 1_000_000;
+        assert_eq!(link.enter_until_ns(|| Some(timer)), Ok(()));
+        let held = holds(&scheduler, ID);
+        // Natively the thread may have lost its pCPU for a slice in between.
+        let native = cfg!(not(any(feature = "loom", feature = "shuttle")));
+        assert!(held == [1, 0, 0, 1] || (native && held == [0; 4]));
+        assert!(native || World::now() == timer);
+        assert_counts_are_exact(&scheduler, other, link);
+    });
+}
+
+/// The same, and an event at any moment of it.
+#[test]
+fn a_timer_and_an_event() {
+    explore(|| {
+        let (scheduler, [mut link, other]) = convoy(1, clock::ENDLESS);
+        let kicker = scheduler.kicker();
+        let device = spawn(move || kicker.notify(ID));
+        let timer = World::now() + 1_000_000;
+        assert_eq!(link.enter_until_ns(|| Some(timer)), Ok(()));
+        device.join().unwrap();
+        assert!(link.take_event());
+        assert_counts_are_exact(&scheduler, other, link);
+    });
+}
+
+/// An interrupt that waits already, or a timer that has expired.
+#[test]
+fn none_is_held_whose_timer_has_expired() {
+    explore(|| {
+        let (scheduler, [mut link, other]) = convoy(1, clock::ENDLESS);
+        let now = World::now();
+        assert_eq!(link.enter_until_ns(|| Some(now)), Ok(()));
+        assert_eq!(holds(&scheduler, ID), [0; 4]);
+        assert_counts_are_exact(&scheduler, other, link);
+    });
 }
 
 /// A kick is for a vCPU that halts: one that is held goes on being held, asleep,

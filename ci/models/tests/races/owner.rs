@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use models::vm::{ID, Parker, Scheduler, one_vcpu};
-use models::{Payload, explore, relax, spawn};
-use pv_lock_host::{AttachError, KickOutcome, Resumed, WakeReason};
+use models::{Payload, World, explore, relax, spawn};
+use pv_lock_host::{AttachError, Interruption, KickOutcome, Kicker, Resumed, WakeReason};
 
 use crate::halt::halt_now;
+use crate::pause::wait_quiescent;
 
 /// Until nobody else has the vCPU.
 fn attach(scheduler: &Scheduler) -> Parker {
@@ -110,6 +111,64 @@ fn one_of_two_attaches() {
         let theirs = other.join().unwrap();
         assert!(mine.is_some() != theirs.is_some());
     });
+}
+
+/// Nobody has paused the VM, so a vCPU without an owner is not at rest: its next
+/// one may run at any moment.
+#[test]
+fn one_without_an_owner_is_not_at_rest() {
+    explore(|| {
+        let (scheduler, _kicker, parker) = one_vcpu();
+        drop(parker);
+        let scheduler = Arc::new(scheduler);
+        let memory = Arc::new(Payload::new());
+        let (starter, guest) = (Arc::clone(&scheduler), Arc::clone(&memory));
+        let vcpu = spawn(move || {
+            let mut parker = starter.attach(ID).unwrap();
+            assert_eq!(parker.enter(), Ok(()));
+            guest.touch();
+        });
+        if scheduler.is_quiescent() || scheduler.save().is_ok() {
+            memory.touch();
+        }
+        vcpu.join().unwrap();
+    });
+}
+
+/// In a pause and after a stop the memory of a vCPU without an owner is the VMM's,
+/// whoever attaches.
+#[test]
+fn an_owner_that_comes_into_a_stop_or_a_pause_does_not_run() {
+    for (quiets, refused) in [
+        (
+            Kicker::stop_all as fn(&Kicker<World>),
+            Interruption::Stopped,
+        ),
+        (Kicker::pause_all, Interruption::Paused),
+    ] {
+        explore(move || {
+            let (scheduler, kicker, mut parker) = one_vcpu();
+            let scheduler = Arc::new(scheduler);
+            let memory = Arc::new(Payload::new());
+            let (starter, guest) = (Arc::clone(&scheduler), Arc::clone(&memory));
+            let vcpu = spawn(move || {
+                if parker.enter().is_ok() {
+                    guest.touch();
+                }
+                drop(parker);
+                let mut next = starter.attach(ID).unwrap();
+                match next.enter() {
+                    Ok(()) => _ = guest.touch(),
+                    Err(why) => assert_eq!(why, refused),
+                }
+            });
+            quiets(&kicker);
+            wait_quiescent(&scheduler);
+            memory.touch();
+            assert!(scheduler.save().is_ok());
+            vcpu.join().unwrap();
+        });
+    }
 }
 
 /// A VM that was stopped begins anew in the same threads, once they have left:

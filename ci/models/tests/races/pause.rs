@@ -158,6 +158,33 @@ fn one_that_was_away_comes_back_into_the_pause() {
     });
 }
 
+/// A stop in a pause ends nobody's rest: neither that of one that waits for the
+/// end of the pause, nor that of one that has left and then asks.
+#[test]
+fn a_stop_in_a_pause_ends_no_rest() {
+    explore(|| {
+        let (scheduler, kicker, mut parker) = one_vcpu();
+        let memory = Arc::new(Payload::new());
+        let guest = Arc::clone(&memory);
+        assert_eq!(parker.enter(), Ok(()));
+        kicker.pause_all();
+        let vcpu = spawn(move || {
+            guest.touch();
+            assert_eq!(parker.wait_resumed(), Resumed::Stopped);
+            assert_eq!(parker.enter(), Err(Interruption::Stopped));
+            parker.leave();
+            assert_eq!(parker.wait_resumed(), Resumed::Stopped);
+        });
+        wait_quiescent(&scheduler);
+        memory.touch();
+        kicker.stop_all();
+        assert!(scheduler.is_quiescent(), "it was, and runs no guest");
+        vcpu.join().unwrap();
+        assert!(scheduler.is_quiescent(), "it still does not");
+        assert_eq!(memory.get(), 2);
+    });
+}
+
 /// A vCPU that a kick has woken when the pause begins is not at rest before its
 /// thread, awake for a moment, waits for the end of the pause.
 #[test]
