@@ -1,6 +1,7 @@
 //! What a guest does to its local APIC by its vCPU's exits: any MSR, any load and store
-//! outside memory, HLT, in any order, on two vCPUs of one VM; with PV_EOI and the test
-//! device's lines. Against a vCPU that holds the delivery of interrupts to KVM's rules.
+//! outside memory, HLT, in any order, on two vCPUs of one VM; with PV_EOI, steal time
+//! and the test device's lines. Against a vCPU that holds the delivery of interrupts to
+//! KVM's rules.
 //!
 //! Twelve bytes an operation: kind and which of the two, a register (u16), eight of
 //! value, what the guest did to its IF and CR8.
@@ -22,6 +23,9 @@ use vmm_reference::threads::VcpuThreads;
 
 const IDS: [ApicId; 2] = [ApicId(0), ApicId(1)];
 const PV_EOI: u32 = 0x4b56_4d04;
+const STEAL_TIME: u32 = 0x4b56_4d03;
+/// Bytes of guest memory.
+const BYTES: u64 = 0x1_0000;
 
 /// A vCPU of KVM, as far as interrupts matter.
 #[derive(Debug, Default)]
@@ -78,12 +82,25 @@ impl Interruptible for Kvm {
         self.waits = false;
         Ok(())
     }
+
+    fn set_run_states(&mut self, at: Option<u64>) -> Result<(), BackendError> {
+        // KVM's record has 48 bytes.
+        assert!(
+            at.is_none_or(|at| at % 64 == 16 && at + 48 <= BYTES),
+            "{at:x?}"
+        );
+        Ok(())
+    }
+
+    fn set_running(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 /// A timer's signal needs a handler, and PV_EOI memory; once.
 static MEMORY: LazyLock<Arc<GuestMemory>> = LazyLock::new(|| {
     signals::install().expect("handlers");
-    Arc::new(memory::allocate(&[(0, 0x1_0000)]).expect("64 KiB"))
+    Arc::new(memory::allocate(&[(0, BYTES)]).expect("64 KiB"))
 });
 
 fuzz_target!(|operations: &[u8]| {
@@ -96,6 +113,7 @@ fuzz_target!(|operations: &[u8]| {
     let mut vcpus = IDS.map(|id| {
         let apic = VcpuApic::new(Arc::clone(&shared), id, Features::default(), Arc::default());
         let apic = apic.expect("one each").with_pv_eoi(Arc::clone(memory));
+        let apic = apic.with_steal_time(Arc::clone(memory));
         let kvm = Kvm {
             waits: apic.waits_for_sipi(),
             ..Kvm::default()
@@ -138,14 +156,19 @@ fuzz_target!(|operations: &[u8]| {
                 let _ = apic.msr_write(0x1b, value & keep);
             }
             3 => {
-                // With a byte in memory, or anything.
-                let keep = if kind & 8 == 0 { 0xfffd } else { u64::MAX };
-                if apic.msr_write(PV_EOI, value & keep) {
-                    assert_eq!(apic.msr_read(PV_EOI), Some(value & keep));
+                // With a byte or a record in memory, or anything.
+                let (msr, keep) = match kind >> 3 & 3 {
+                    0 => (PV_EOI, 0xfffd),
+                    1 => (STEAL_TIME, 0xffc1),
+                    2 => (PV_EOI, u64::MAX),
+                    _ => (STEAL_TIME, u64::MAX),
+                };
+                if apic.msr_write(msr, value & keep) {
+                    assert_eq!(apic.msr_read(msr), Some(value & keep));
                 }
             }
             // Others are nobody's.
-            4 if matches!(any, 0x1b | PV_EOI | 0x800..=0x8ff) => {}
+            4 if matches!(any, 0x1b | PV_EOI | STEAL_TIME | 0x800..=0x8ff) => {}
             4 => assert!(apic.msr_read(any).is_none() && !apic.msr_write(any, value)),
             5 => {
                 let bytes = value.to_le_bytes();

@@ -316,7 +316,7 @@ impl<B: VcpuBackend> Vcpu<B> {
             match self.enter(processor) {
                 Ok(()) => {}
                 Err(Interruption::Stopped) => return State::Finished(Ended::Stopped),
-                Err(Interruption::Paused) => return State::Paused,
+                Err(Interruption::Paused) => return processor.rests(State::Paused),
                 // Nobody interrupts one vCPU of a VM here: it goes on.
                 Err(Interruption::Interrupted) => continue,
             }
@@ -365,10 +365,14 @@ impl<B: VcpuBackend> Vcpu<B> {
     fn enter(&mut self, processor: &mut Processor<B>) -> Result<(), Interruption> {
         let Processor { backend, apic } = processor;
         let parker = &mut self.parker;
-        self.recorder.held(|| match apic {
+        let entered = self.recorder.held(|| match apic {
             Some(apic) => parker.enter_until_ns(|| apic.due(backend.interruptible()?)),
             None => parker.enter_unless(|| backend.has_interrupt()),
-        })
+        });
+        if let Some(apic) = apic {
+            apic.let_go();
+        }
+        entered
     }
 
     /// Halted ---- kick, event ----> Running
@@ -438,6 +442,17 @@ impl<B: VcpuBackend> Processor<B> {
         match (&mut self.apic, self.backend.interruptible()) {
             (Some(apic), Some(vcpu)) => apic.before_run(vcpu),
             _ => Ok(Readiness::Run),
+        }
+    }
+
+    /// It left the guest, and its thread is about to sleep in that state.
+    fn rests(&mut self, state: State) -> State {
+        let (Some(apic), Some(vcpu)) = (&mut self.apic, self.backend.interruptible()) else {
+            return state;
+        };
+        match apic.before_sleep(vcpu) {
+            Ok(()) => state,
+            Err(e) => State::Finished(Ended::Failed(e, self.registers())),
         }
     }
 

@@ -13,9 +13,7 @@ use std::sync::Arc;
 use kvm_bindings::kvm_regs;
 use vm_memory::{Bytes as _, GuestAddress};
 use vmm_reference::backend::kvm::{KvmVcpu, map_memory};
-use vmm_reference::backend::{
-    Exit, Interruptible as _, PrivateIo, VcpuBackend as _, exit_on_apic_msrs,
-};
+use vmm_reference::backend::{Exit, Interruptible as _, PrivateIo, VcpuBackend as _, exit_on_msrs};
 use vmm_reference::devices::{Bus, BusEvent};
 use vmm_reference::host::KvmHost;
 use vmm_reference::memory;
@@ -38,7 +36,7 @@ fn vcpu(code: &[u8]) -> Option<KvmVcpu> {
     let memory = Arc::new(memory::allocate(&[(0, 0x10000)]).unwrap());
     let vm = host.kvm.create_vm().unwrap();
     map_memory(&vm, &memory).unwrap();
-    exit_on_apic_msrs(&vm).unwrap();
+    exit_on_msrs(&vm, &[]).unwrap();
     for vector in 0..=u8::MAX {
         let at = HANDLERS + 8 * u64::from(vector);
         let handler = [0x50, 0xb0, vector, 0xe6, 0xf4, 0x58, 0xcf, 0x90];

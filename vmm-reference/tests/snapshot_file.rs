@@ -217,10 +217,10 @@ fn what_is_no_snapshot_is_said_to_be_none() {
     assert!(said(&scratch.path("absent")).contains("No such file"));
     let path = written(&scratch);
     let file = OpenOptions::new().write(true).open(&path).unwrap();
-    file.write_all_at(&2u32.to_le_bytes(), 8).unwrap();
+    file.write_all_at(&3u32.to_le_bytes(), 8).unwrap();
     let said = said(&path);
     assert!(
-        said.ends_with("it has version 2 of the format, this program reads version 1"),
+        said.ends_with("it has version 3 of the format, this program reads version 2"),
         "{said}"
     );
 }

@@ -351,6 +351,14 @@ impl Interruptible for Target {
     fn startup(&mut self, _page: u8) -> Result<(), BackendError> {
         Ok(())
     }
+
+    fn set_run_states(&mut self, _at: Option<u64>) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn set_running(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 /// Each interrupt ends the run of the guest that it is for, not only the first

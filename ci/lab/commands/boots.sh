@@ -2,8 +2,10 @@
 # boots: boots a Debian kernel in vmm-reference again and again, prints a row of
 # counts for each, and fails if one is lost.
 #
-#   ci/lab/run --timeout 900 boots --boots 20 --cpus 4 --halt userspace
-#   ci/lab/run --timeout 900 boots --boots 12 --cpus 16 --halt userspace --yield nothing,hold
+#   ci/lab/run --stream boots --boots 20 --cpus 4 --halt userspace
+#   ci/lab/run --stream boots --boots 12 --cpus 16 --halt userspace --yield nothing,hold
+#
+# The lab's bound is what they may take, all of them, unless --timeout says otherwise.
 #
 #   --boots N                    how many; default 20
 #   --yield POLICY,POLICY...     of vmm-reference run, in turns; default its own
@@ -37,6 +39,8 @@ done
 guest_files "$guest_kernel"
 lab_file "$LAB_DIR/guest/boots" /bin/boots
 lab_vmm_file
+read -ra every <<<"$turns"
+[[ $limit != 300 ]] || limit=$((60 + (boots + ${#every[@]}) * limit_each))
 lab_command boots "$boots" "$guest_cpus" "$limit_each" "$turns" \
   vmm-reference run --kernel /guest/vmlinuz --initrd /guest/initrd --stats \
   --cpus "$guest_cpus" "${options[@]}" \

@@ -11,6 +11,7 @@
 #   --cpus N               of the guest; default 4
 #   --modes LIST           default kernel,userspace,forwarded; there are also
 #                          userspace-plain (no paravirtual EOI and IPI),
+#                          userspace-no-steal and kernel-no-steal (no steal time),
 #                          userspace-xapic, userspace-nothing and userspace-hold
 #                          (--yield)
 #   --workloads LIST       default contend,hackbench,messaging; there are also
@@ -32,8 +33,8 @@ while [[ $# -gt 0 ]]; do
   esac
   shift 2
 done
-[[ ,$modes, =~ ^(,(kernel|userspace(-plain|-xapic|-nothing|-hold)?|forwarded))+,$ ]] ||
-  usage_error "compare-halts: --modes $modes: not a list of kernel, forwarded, userspace, userspace-plain, userspace-xapic, userspace-nothing, userspace-hold"
+[[ ,$modes, =~ ^(,(kernel(-no-steal)?|userspace(-plain|-no-steal|-xapic|-nothing|-hold)?|forwarded))+,$ ]] ||
+  usage_error "compare-halts: --modes $modes: not a list of kernel, kernel-no-steal, forwarded, userspace, userspace-plain, userspace-no-steal, userspace-xapic, userspace-nothing, userspace-hold"
 [[ $workloads != none ]] || workloads=''
 [[ ,$workloads, =~ ^(,(contend|hackbench|messaging|pipe|idle))*,$|^,,$ ]] ||
   usage_error "compare-halts: --workloads $workloads: not a list of contend, hackbench, messaging, pipe, idle"

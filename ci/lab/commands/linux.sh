@@ -82,6 +82,13 @@ case $expect in
   *) usage_error "linux: --expect $expect: not enabled, no-host, realtime, nopvspin or single" ;;
 esac
 
+# Whether CPUs that share the lab's one see time stolen: not where nobody keeps it.
+steal=some
+case $guest_cpus,$halt/$transport,",$pv,$cmdline" in
+  1,*) steal=any ;;
+  *,kernel/xen,* | *,-steal-time,* | *no-steal-acc*) steal=none ;;
+esac
+
 # Who serves the hypercalls, and which APICs the guest has.
 if [[ $halt == userspace ]]; then
   [[ $hypercalls == none ]] && hypercalls=nowhere || hypercalls=vmm
@@ -108,7 +115,7 @@ lab_file "$LAB_DIR/guest/check" /bin/check-linux
 lab_file "$LAB_DIR/guest/operate" /bin/operate-linux
 lab_vmm_file
 lab_command check-linux "$guest_cpus" "$message" "$hypercalls" "${apic:-any}" "$hotplug" "$halt" \
-  "$end" "${pvh:-no}" \
+  "$end" "${pvh:-no}" "$steal" \
   vmm-reference run --kernel /guest/vmlinuz --initrd /guest/initrd --stats \
   --cpus "$guest_cpus" "${options[@]}" --pv="$pv" \
   --cmdline "console=ttyS0 quiet panic=-1 type=yes contend=$seconds hotplug=$hotplug end=$end $cmdline"

@@ -106,6 +106,19 @@ pub trait Interruptible {
     /// # Errors
     /// KVM refused the registers.
     fn startup(&mut self, page: u8) -> Result<(), BackendError>;
+
+    /// From now on its [run states](super::run_states) are recorded at this GPA, in
+    /// guest memory and within a page; or nowhere.
+    ///
+    /// # Errors
+    /// KVM can't.
+    fn set_run_states(&mut self, at: Option<u64>) -> Result<(), BackendError>;
+
+    /// It is running, whatever run state was recorded last.
+    ///
+    /// # Errors
+    /// KVM can't.
+    fn set_running(&mut self) -> Result<(), BackendError>;
 }
 
 /// One vCPU of a backend, owned by its thread.

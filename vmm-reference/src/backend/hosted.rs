@@ -143,4 +143,12 @@ impl Interruptible for HostedVcpu {
     fn startup(&mut self, _page: u8) -> Result<(), BackendError> {
         Err(BackendError::NotHosted)
     }
+
+    fn set_run_states(&mut self, _at: Option<u64>) -> Result<(), BackendError> {
+        Err(BackendError::NotHosted)
+    }
+
+    fn set_running(&mut self) -> Result<(), BackendError> {
+        Err(BackendError::NotHosted)
+    }
 }

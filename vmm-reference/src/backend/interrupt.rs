@@ -6,7 +6,7 @@
 
 #![expect(unsafe_code, reason = "an ioctl that kvm-ioctls does not wrap")]
 
-use cpuid_features::msr::PV_EOI_EN;
+use cpuid_features::msr::Msr;
 use kvm_bindings::{
     KVM_CAP_X86_USER_SPACE_MSR, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW, Msrs,
     kvm_dtable, kvm_enable_cap, kvm_interrupt, kvm_msr_entry, kvm_regs, kvm_segment,
@@ -29,15 +29,16 @@ mod request {
     vmm_sys_util::ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
 }
 
-/// Has every access to the MSRs of the local APIC leave the guest; before the
-/// first vCPU.
+/// Has every access to the MSRs of the local APIC leave the guest, and to these of
+/// KVM's own, which are served here; before the first vCPU.
 ///
 /// Those of x2APIC mode are invalid to a KVM without a local APIC. Writes to
-/// IA32_APIC_BASE are not, and KVM would do them itself; they are filtered.
+/// IA32_APIC_BASE are not, and KVM would do them itself; they are filtered. So are
+/// those of KVM's own: it takes values for them, and does not act on them.
 ///
 /// # Errors
 /// This KVM can't.
-pub fn exit_on_apic_msrs(vm: &VmFd) -> Result<(), BackendError> {
+pub fn exit_on_msrs(vm: &VmFd, served: &[Msr]) -> Result<(), BackendError> {
     let reasons = MsrExitReason::Inval | MsrExitReason::Filter;
     let mut cap = kvm_enable_cap {
         cap: KVM_CAP_X86_USER_SPACE_MSR,
@@ -53,14 +54,13 @@ pub fn exit_on_apic_msrs(vm: &VmFd) -> Result<(), BackendError> {
         msr_count: 1,
         bitmap: &[0],
     };
-    // KVM takes values for it and never acts on them.
-    let pv_eoi = MsrFilterRange {
+    let all = |msr: &Msr| MsrFilterRange {
         flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
-        base: PV_EOI_EN.index,
-        msr_count: 1,
-        bitmap: &[0],
+        base: msr.index,
+        ..writes_of_base
     };
-    vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &[writes_of_base, pv_eoi])
+    let ranges: Vec<_> = served.iter().map(all).chain([writes_of_base]).collect();
+    vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &ranges)
         .map_err(ioctl("KVM_X86_SET_MSR_FILTER"))
 }
 
@@ -201,6 +201,14 @@ impl Interruptible for KvmVcpu {
         let mut regs = fd.get_regs().map_err(ioctl("KVM_GET_REGS"))?;
         regs.rip = 0;
         fd.set_regs(&regs).map_err(ioctl("KVM_SET_REGS"))
+    }
+
+    fn set_run_states(&mut self, at: Option<u64>) -> Result<(), BackendError> {
+        self.record_run_states(at)
+    }
+
+    fn set_running(&mut self) -> Result<(), BackendError> {
+        self.record_running()
     }
 }
 

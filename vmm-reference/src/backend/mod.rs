@@ -6,7 +6,8 @@
 //! - [`Exit`]: why a vCPU left the guest;
 //! - [`ExitRequest`]: makes it leave; [`Interruptible`]: interrupts it, where KVM
 //!   has no local APIC; [`PrivateIo`]: answers what is the vCPU's own;
-//! - [`kvm`], with [`xen`] for the Xen intercept: vCPUs of /dev/kvm;
+//! - [`kvm`], with [`xen`] for the Xen intercept and [`run_states`] for what comes
+//!   with it: vCPUs of /dev/kvm;
 //! - [`hosted`]: vCPUs that are programs of this process;
 //! - [`GuestImage`]: what a VM is started with; [`mod@long_mode`]: the start
 //!   state of the embedded guests;
@@ -23,6 +24,7 @@ mod interrupt;
 pub mod kvm;
 pub mod long_mode;
 pub mod registers;
+pub mod run_states;
 mod saved;
 pub(crate) mod x86;
 pub mod xen;
@@ -31,5 +33,5 @@ pub use backend_error::{BackendError, ioctl};
 pub use exit::{Exit, Interruptible, PrivateIo, VcpuBackend};
 pub use exit_request::ExitRequest;
 pub use guest_image::GuestImage;
-pub use interrupt::exit_on_apic_msrs;
+pub use interrupt::exit_on_msrs;
 pub use saved::SavedVcpu;

@@ -47,8 +47,8 @@ pub fn offered(kvm: &Kvm) -> bool {
 
 /// Makes every hypercall of the VM's guest exit.
 ///
-/// It costs the guest `preempted` in its steal time area: with a non-zero MSR
-/// KVM keeps Xen's run states in its place.
+/// It costs the guest KVM's steal time: with a non-zero MSR KVM keeps Xen's [run
+/// states](super::run_states) in its place.
 pub fn intercept(vm: &VmFd) -> Result<(), BackendError> {
     let config = kvm_xen_hvm_config {
         flags: KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,

@@ -41,14 +41,18 @@ pub enum CpuidError {
 }
 
 /// What this VMM does for a guest of `vcpus` vCPUs that halt and are kicked like
-/// this, as far as its features depend on it.
-pub fn support(halt_kick: HaltKick, vcpus: u32) -> VmmSupport {
+/// this, as far as its features depend on it; and whether it serves steal time, which
+/// KVM does not under the Xen intercept.
+pub fn support(halt_kick: HaltKick, vcpus: u32, own_steal_time: bool) -> VmmSupport {
     // A kick that comes to this process is served here, whatever KVM reports;
     // where KVM halts the vCPUs it is passed on to KVM.
-    let (kicks, implements) = match halt_kick.kicks_come_here() {
+    let (kicks, mut implements) = match halt_kick.kicks_come_here() {
         true => (KickService::Userspace, KvmFeatures::PV_UNHALT),
         false => (KickService::Kernel, KvmFeatures::empty()),
     };
+    if own_steal_time {
+        implements |= KvmFeatures::STEAL_TIME | KvmFeatures::PV_SCHED_YIELD;
+    }
     VmmSupport {
         halts: match halt_kick.halt {
             HaltMode::Userspace => HaltService::Userspace,
@@ -62,6 +66,7 @@ pub fn support(halt_kick: HaltKick, vcpus: u32) -> VmmSupport {
         vcpus: Some(vcpus),
         implements,
         excludes: match halt_kick.transport {
+            Transport::Xen if own_steal_time => &[FLUSH_OVERWRITTEN],
             Transport::Xen => &[BLIND_BY_XEN],
             Transport::Port | Transport::Kvm | Transport::Hosted => &[],
         },
@@ -74,6 +79,13 @@ const BLIND_BY_XEN: Exclusion = Exclusion {
     features: KvmFeatures::STEAL_TIME,
     why: "with the Xen intercept KVM keeps Xen's records of a vCPU's states in its place",
     source: "record_steal_time and kvm_arch_vcpu_put in arch/x86/kvm/x86.c",
+};
+
+/// What a guest asks for in its steal time area, where that is served here.
+const FLUSH_OVERWRITTEN: Exclusion = Exclusion {
+    features: KvmFeatures::PV_TLB_FLUSH,
+    why: "with the Xen intercept KVM writes a vCPU's state over a flush that is asked for",
+    source: "kvm_xen_update_runstate_guest in arch/x86/kvm/xen.c",
 };
 
 /// KVM's CPUID for this host, and the paravirtual features in it.
@@ -168,7 +180,7 @@ mod tests {
         let host = KvmFeatures::STEAL_TIME | KvmFeatures::PV_TLB_FLUSH;
         for halt in [HaltMode::Userspace, HaltMode::Kernel] {
             let offered = |transport| {
-                let support = support(HaltKick { halt, transport }, 2);
+                let support = support(HaltKick { halt, transport }, 2, false);
                 offer(host, &support, &Selection::default()).unwrap()
             };
             let by_xen = offered(Transport::Xen);
@@ -177,5 +189,20 @@ mod tests {
             assert!(why.contains("the Xen intercept"), "{why}");
             assert!(offered(Transport::Kvm).features.contains(host));
         }
+    }
+
+    #[test]
+    fn steal_time_of_ours_without_flushes() {
+        let halt_kick = HaltKick {
+            halt: HaltMode::Userspace,
+            transport: Transport::Xen,
+        };
+        let host = KvmFeatures::STEAL_TIME | KvmFeatures::PV_TLB_FLUSH;
+        let ours = support(halt_kick, 2, true);
+        let offered = offer(host, &ours, &Selection::default()).unwrap();
+        let served = KvmFeatures::STEAL_TIME | KvmFeatures::PV_SCHED_YIELD;
+        assert!(offered.features.contains(served));
+        let flush = offered.reason(KvmFeatures::PV_TLB_FLUSH).unwrap();
+        assert!(flush.to_string().contains("over a flush"), "{flush}");
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::controllers::Controllers;
 use super::pv_eoi::{self, PvEoi};
+use super::steal_time::{self, StealTime};
 use super::timer::{RunTimer, now};
 use crate::backend::x86::IA32_APIC_BASE;
 use crate::backend::{BackendError, Interruptible, PrivateIo};
@@ -27,16 +28,20 @@ pub struct VcpuApic {
     timer: RunTimer,
     /// There if the guest was offered it.
     pv_eoi: Option<PvEoi>,
+    /// There if the guest was offered it, and KVM does not serve it.
+    steal_time: Option<StealTime>,
     counts: Arc<VcpuCounts>,
 }
 
-/// The state of a local APIC of this process, with its vCPU's PV_EOI.
+/// The state of a local APIC of this process, with its vCPU's PV_EOI and steal time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedApic {
     lapic: LapicState,
     /// MSR_KVM_PV_EOI_EN. That the guest may leave an EOI to memory is taken back
     /// before a save.
     pv_eoi: u64,
+    /// MSR_KVM_STEAL_TIME; 0 where KVM serves it. What was stolen is in guest memory.
+    steal_time: u64,
 }
 
 /// What a vCPU that is about to run the guest has to do.
@@ -74,6 +79,7 @@ impl VcpuApic {
             controllers,
             timer: RunTimer::default(),
             pv_eoi: None,
+            steal_time: None,
             counts,
         })
     }
@@ -82,6 +88,13 @@ impl VcpuApic {
     #[must_use]
     pub fn with_pv_eoi(mut self, memory: Arc<GuestMemory>) -> Self {
         self.pv_eoi = Some(PvEoi::new(memory));
+        self
+    }
+
+    /// Which serves steal time, in this memory, by what KVM records of run states.
+    #[must_use]
+    pub fn with_steal_time(mut self, memory: Arc<GuestMemory>) -> Self {
+        self.steal_time = Some(StealTime::new(memory));
         self
     }
 
@@ -102,12 +115,39 @@ impl VcpuApic {
         }
     }
 
-    /// When the vCPU, which is about to run, next has to take an interrupt, by the
+    /// When the vCPU, which is about to be held, next has to take an interrupt, by the
     /// monotonic clock in nanoseconds; 0 if one waits. IF is not asked: a guest that
     /// has it off for a moment would take the interrupt then.
     pub fn due(&mut self, vcpu: &mut dyn Interruptible) -> Option<u64> {
         self.look(vcpu);
-        self.lapic.due(now())
+        let now = now();
+        if let Some(steal_time) = &mut self.steal_time {
+            // No hold if KVM can't be told.
+            if steal_time.before_sleep(vcpu).is_err() {
+                return Some(0);
+            }
+            steal_time.hold(now);
+        }
+        self.lapic.due(now)
+    }
+
+    /// The vCPU's thread is about to sleep: for a pause; halts and holds see to that
+    /// themselves.
+    ///
+    /// # Errors
+    /// KVM refused something.
+    pub fn before_sleep(&mut self, vcpu: &mut dyn Interruptible) -> Result<(), BackendError> {
+        match &self.steal_time {
+            Some(steal_time) => steal_time.before_sleep(vcpu),
+            None => Ok(()),
+        }
+    }
+
+    /// The vCPU is not held, or no longer.
+    pub fn let_go(&mut self) {
+        if let Some(steal_time) = &mut self.steal_time {
+            steal_time.let_go(now);
+        }
     }
 
     /// What the guest did since the last look: ended an interrupt, or wrote CR8,
@@ -169,6 +209,9 @@ impl VcpuApic {
         if let Some(pv_eoi) = &mut self.pv_eoi {
             pv_eoi.give(&self.lapic);
         }
+        if let Some(steal_time) = &mut self.steal_time {
+            steal_time.before_run(vcpu)?;
+        }
         Ok(Readiness::Run)
     }
 
@@ -182,6 +225,7 @@ impl VcpuApic {
         vcpu: &mut dyn Interruptible,
     ) -> Result<WhileHalted, BackendError> {
         self.look(vcpu);
+        self.before_sleep(vcpu)?;
         let now = now();
         let work = self.lapic.scan(now);
         if work.init && !self.lapic.waits_for_sipi() && work.sipi.is_none() {
@@ -220,6 +264,9 @@ impl VcpuApic {
         if let Some(pv_eoi) = &mut self.pv_eoi {
             pv_eoi.reset();
         }
+        if let Some(steal_time) = &mut self.steal_time {
+            steal_time.reset(vcpu)?;
+        }
         vcpu.init()
     }
 
@@ -229,6 +276,7 @@ impl VcpuApic {
         SavedApic {
             lapic: self.lapic.save(now()),
             pv_eoi: self.pv_eoi.as_ref().map_or(0, PvEoi::read),
+            steal_time: self.steal_time.as_ref().map_or(0, StealTime::read),
         }
     }
 
@@ -240,14 +288,34 @@ impl VcpuApic {
         let restored = self.lapic.restore(saved.lapic.clone(), now());
         restored
             .map_err(|InvalidState { register, value }| BackendError::Apic { register, value })?;
-        let taken = match &mut self.pv_eoi {
-            Some(pv_eoi) => pv_eoi.write(saved.pv_eoi),
-            None => saved.pv_eoi == 0,
-        };
-        let (index, value) = (pv_eoi::MSR, saved.pv_eoi);
-        taken
-            .then_some(())
-            .ok_or(BackendError::Msr { index, value })
+        for (index, value) in [
+            (pv_eoi::MSR, saved.pv_eoi),
+            (steal_time::MSR, saved.steal_time),
+        ] {
+            // One that is not served has no value but that of a reset.
+            if !self.write_pv(index, value).unwrap_or(false) && value != 0 {
+                return Err(BackendError::Msr { index, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// RDMSR of one of KVM's own that is served here; None is #GP.
+    fn read_pv(&self, index: u32) -> Option<Option<u64>> {
+        match index {
+            pv_eoi::MSR => Some(self.pv_eoi.as_ref().map(PvEoi::read)),
+            steal_time::MSR => Some(self.steal_time.as_ref().map(StealTime::read)),
+            _ => None,
+        }
+    }
+
+    /// WRMSR of one of KVM's own that is served here: whether it is taken.
+    fn write_pv(&mut self, index: u32, value: u64) -> Option<bool> {
+        match index {
+            pv_eoi::MSR => Some(self.pv_eoi.as_mut().is_some_and(|pv| pv.write(value))),
+            steal_time::MSR => Some(self.steal_time.as_mut().is_some_and(|pv| pv.write(value))),
+            _ => None,
+        }
     }
 
     fn count(&self, written: Option<Register>) {
@@ -311,16 +379,16 @@ impl PrivateIo for VcpuApic {
 
     fn msr_read(&mut self, index: u32) -> Option<u64> {
         self.settle();
-        if index == pv_eoi::MSR {
-            return self.pv_eoi.as_ref().map(PvEoi::read);
+        match self.read_pv(index) {
+            Some(value) => value,
+            None => self.lapic.read_msr(index, now()).ok(),
         }
-        self.lapic.read_msr(index, now()).ok()
     }
 
     fn msr_write(&mut self, index: u32, value: u64) -> bool {
         self.settle();
-        if index == pv_eoi::MSR {
-            return self.pv_eoi.as_mut().is_some_and(|pv| pv.write(value));
+        if let Some(taken) = self.write_pv(index, value) {
+            return taken;
         }
         if index == IA32_APIC_BASE {
             return self.lapic.write_base(value, now()).is_ok();

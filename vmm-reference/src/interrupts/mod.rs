@@ -5,12 +5,16 @@
 //!   APIC, and how a vCPU is told;
 //! - [`VcpuApic`]: a vCPU's local APIC, on its thread;
 //! - `line`: COM1's interrupt; `timer`: the local APIC's timer while its vCPU runs;
-//!   `pv_eoi`: the paravirtual end of an interrupt.
+//!   `pv_eoi`: the paravirtual end of an interrupt; `steal_time`: what was stolen
+//!   from a vCPU.
 
 mod apic;
 mod controllers;
 mod line;
+#[cfg(test)]
+mod noted;
 mod pv_eoi;
+mod steal_time;
 mod timer;
 
 pub use apic::{Readiness, SavedApic, VcpuApic, WhileHalted};

@@ -6,7 +6,7 @@ use core::mem::size_of;
 use kvm_bindings::{
     KVMIO, kvm_clock_data, kvm_cpuid2, kvm_debugregs, kvm_guest_debug, kvm_interrupt,
     kvm_irq_level, kvm_irqchip, kvm_lapic_state, kvm_mp_state, kvm_msi, kvm_msrs, kvm_pit_state2,
-    kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs,
+    kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xen_vcpu_attr,
 };
 use vmm_sys_util::ioctl::{_IOC_NONE, _IOC_READ, _IOC_WRITE, ioctl_expr};
 
@@ -116,6 +116,8 @@ requests! {
     KVM_GET_XCRS: _IOC_READ, 0xa6, size_of::<kvm_xcrs>();
     /// Sends a message-signalled interrupt.
     KVM_SIGNAL_MSI: _IOC_WRITE, 0xa5, size_of::<kvm_msi>();
+    /// Sets what KVM does for a vCPU of a Xen guest.
+    KVM_XEN_VCPU_SET_ATTR: _IOC_WRITE, 0xcb, size_of::<kvm_xen_vcpu_attr>();
 }
 
 /// Sets a terminal's modes.
@@ -162,6 +164,7 @@ mod tests {
             (KVM_GET_TSC_KHZ, 0xaea3),
             (KVM_GET_XSAVE, 0x9000_aea4),
             (KVM_GET_XCRS, 0x8188_aea6),
+            (KVM_XEN_VCPU_SET_ATTR, 0x4048_aecb),
             (TCSETS2, 0x402c_542b),
             (TCGETS2, 0x802c_542a),
             (FIONBIO, 0x5421),

@@ -18,7 +18,7 @@ use super::error::Fault;
 pub(super) const LEN: usize = 4096;
 /// The version of the format that this program writes and reads. A change of any
 /// type in a [`SavedVm`](super::SavedVm) is another version.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// More than any state has: a thousand vCPUs are some 20 MiB.
 const STATE_MAX: u64 = 256 << 20;
 
@@ -135,7 +135,7 @@ mod tests {
             let fault = Preamble::decode(&page, FILE_LEN).unwrap_err();
             match bit / 8 {
                 0..8 => assert_eq!(fault, Fault::NoSnapshot),
-                8..12 => assert!(matches!(fault, Fault::Version { known: 1, .. })),
+                8..12 => assert!(matches!(fault, Fault::Version { known: VERSION, .. })),
                 _ => assert_eq!(fault, Fault::Preamble),
             }
         }

@@ -129,6 +129,7 @@ struct Backends<B> {
     counts: Vec<Arc<VcpuCounts>>,
     clock_hz: u64,
     physical_address_bits: u8,
+    own_steal_time: bool,
     kvm: Option<StateInKvm>,
 }
 
@@ -271,6 +272,7 @@ fn on_kvm(
         counts: vcpus.iter().map(|vcpu| Arc::clone(vcpu.counts())).collect(),
         clock_hz: vcpus.first().and_then(KvmVcpu::tsc_hz).unwrap_or(NANOS),
         physical_address_bits: cpuid::physical_address_bits(&host.cpuid),
+        own_steal_time: spec.own_steal_time(&host.kvm),
         kvm: Some(StateInKvm {
             fd: Arc::clone(vm.shared_fd()),
             msrs: host.msrs()?,
@@ -295,8 +297,25 @@ fn hosted(spec: &VmSpec, guest: &dyn GuestImage) -> Result<Backends<HostedVcpu>,
         counts: (0..spec.vcpus).map(|_| Arc::default()).collect(),
         clock_hz: NANOS,
         physical_address_bits: 0,
+        own_steal_time: false,
         kvm: None,
     })
+}
+
+/// A local APIC that serves what its guest was offered of KVM's own MSRs.
+fn served(
+    mut apic: VcpuApic,
+    negotiated: &Negotiated,
+    own_steal_time: bool,
+    memory: &Arc<GuestMemory>,
+) -> VcpuApic {
+    if negotiated.features.contains(KvmFeatures::PV_EOI) {
+        apic = apic.with_pv_eoi(Arc::clone(memory));
+    }
+    if own_steal_time && negotiated.features.contains(KvmFeatures::STEAL_TIME) {
+        apic = apic.with_steal_time(Arc::clone(memory));
+    }
+    apic
 }
 
 /// What the VMs of all backends have in common: scheduler, kicks, hypercalls,
@@ -360,12 +379,7 @@ fn assemble<B: VcpuBackend + fmt::Debug>(
                 Platform::BareApics => apic.started(),
                 Platform::Bare | Platform::Pc(_) => apic,
             })
-            .map(
-                |apic| match negotiated.features.contains(KvmFeatures::PV_EOI) {
-                    true => apic.with_pv_eoi(Arc::clone(guest.memory())),
-                    false => apic,
-                },
-            );
+            .map(|apic| served(apic, &negotiated, backends.own_steal_time, guest.memory()));
         let id = parker.apic_id().0;
         let vcpu = Vcpu::new(backend, parker, calls, enforcement, bus);
         let mut vcpu = vcpu.with_apic(apic);

@@ -8,7 +8,7 @@ use kvm_ioctls::{Kvm, VmFd};
 use super::VmError;
 use super::spec::VmSpec;
 use crate::backend::kvm::{KvmVcpu, map_memory};
-use crate::backend::{BackendError, exit_on_apic_msrs, ioctl, xen};
+use crate::backend::{BackendError, exit_on_msrs, ioctl, run_states, xen};
 use crate::devices::test_device::GsiLines;
 use crate::irqchip::{KernelLines, KernelSignals, kernel};
 use crate::memory::GuestMemory;
@@ -35,10 +35,13 @@ impl<'a> KvmVm<'a> {
             kernel::create(&fd)?;
         }
         if spec.own_irqchip() {
-            exit_on_apic_msrs(&fd)?;
+            exit_on_msrs(&fd, spec.served_msrs(kvm))?;
         }
         if spec.halt_kick.transport == Transport::Xen {
             xen::intercept(&fd)?;
+        }
+        if spec.own_steal_time(kvm) {
+            run_states::of_64_bits(&fd)?;
         }
         // Where hypercalls come to this process anyway there is nothing to enable.
         if spec.map_gpa_range && spec.halt_kick.transport == Transport::Kvm {

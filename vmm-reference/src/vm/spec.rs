@@ -1,7 +1,10 @@
 //! What a VM is to be.
 
+use cpuid_features::msr::{self, Msr};
 use cpuid_features::{KvmFeatures, Negotiated, Selection, VmmSupport};
+use kvm_ioctls::Kvm;
 
+use crate::backend::run_states;
 use crate::cpuid::{self, CpuidError};
 use crate::devices::output::Output;
 use crate::halt_mode::HaltMode;
@@ -9,7 +12,7 @@ use crate::host::KvmHost;
 use crate::policy::Policy;
 use crate::snapshot::{SavedMachine, SavedPlatform};
 use crate::trace::VmTrace;
-use crate::transport::HaltKick;
+use crate::transport::{HaltKick, Transport};
 
 /// The hardware around the vCPUs.
 #[derive(Clone, Debug)]
@@ -98,8 +101,23 @@ impl VmSpec {
         !self.kvm_irqchip() && !matches!(self.platform, Platform::Bare)
     }
 
-    fn support(&self) -> VmmSupport {
-        let mut support = cpuid::support(self.halt_kick, self.vcpus);
+    /// Steal time is this process's, by what this KVM records of run states: where KVM
+    /// would serve it but for the Xen intercept, and MSRs come here.
+    pub(super) fn own_steal_time(&self, kvm: &Kvm) -> bool {
+        self.own_irqchip() && self.halt_kick.transport == Transport::Xen && run_states::offered(kvm)
+    }
+
+    /// Which of KVM's own MSRs are served by this process.
+    pub(super) fn served_msrs(&self, kvm: &Kvm) -> &'static [Msr] {
+        match self.own_steal_time(kvm) {
+            true => &[msr::STEAL_TIME, msr::PV_EOI_EN],
+            false => &[msr::PV_EOI_EN],
+        }
+    }
+
+    fn support(&self, host: Option<&KvmHost>) -> VmmSupport {
+        let own_steal_time = host.is_some_and(|host| self.own_steal_time(&host.kvm));
+        let mut support = cpuid::support(self.halt_kick, self.vcpus, own_steal_time);
         if self.own_irqchip() {
             support.implements |= KvmFeatures::PV_EOI;
             support
@@ -119,7 +137,7 @@ impl VmSpec {
     /// A feature that was asked for can't be had.
     pub fn negotiate(&self, host: Option<&KvmHost>) -> Result<Negotiated, CpuidError> {
         let features = host.map_or(KvmFeatures::empty(), |host| host.features);
-        cpuid::offer(features, &self.support(), &self.pv)
+        cpuid::offer(features, &self.support(host), &self.pv)
     }
 
     /// What the selection of features changed, one sentence a bit: nothing if

@@ -5,70 +5,9 @@ use pv_lock_host::HaltScheduler;
 
 use super::*;
 use crate::backend::ExitRequest;
+use crate::interrupts::noted::{Done, Noted, ready};
 use crate::kicks::Kicks;
 use crate::threads::VcpuThreads;
-
-/// A vCPU that notes what was done to it.
-#[derive(Debug, Default)]
-struct Noted {
-    interrupts_enabled: bool,
-    accepts: bool,
-    cr8: u8,
-    window: bool,
-    done: Vec<Done>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Done {
-    Interrupt(u8),
-    Nmi,
-    Init,
-    Startup(u8),
-}
-
-impl Interruptible for Noted {
-    fn interrupts_enabled(&mut self) -> bool {
-        self.interrupts_enabled
-    }
-
-    fn accepts_interrupt(&mut self) -> bool {
-        self.accepts
-    }
-
-    fn interrupt(&mut self, vector: u8) -> Result<(), BackendError> {
-        assert!(self.accepts, "the one before would be lost");
-        self.accepts = false;
-        self.done.push(Done::Interrupt(vector));
-        Ok(())
-    }
-
-    fn want_window(&mut self, wanted: bool) {
-        self.window = wanted;
-    }
-
-    fn nmi(&mut self) -> Result<(), BackendError> {
-        self.done.push(Done::Nmi);
-        Ok(())
-    }
-
-    fn cr8(&mut self) -> u8 {
-        self.cr8
-    }
-
-    fn set_cr8(&mut self, cr8: u8) {
-        self.cr8 = cr8;
-    }
-
-    fn init(&mut self) -> Result<(), BackendError> {
-        self.done.push(Done::Init);
-        Ok(())
-    }
-
-    fn startup(&mut self, page: u8) -> Result<(), BackendError> {
-        self.done.push(Done::Startup(page));
-        Ok(())
-    }
-}
 
 /// Two vCPUs: the bootstrap processor, in x2APIC mode and enabled by software, and
 /// one that waits for a SIPI.
@@ -91,15 +30,6 @@ fn machine() -> Machine {
     assert!(apics[0].msr_write(0x1b, 0xfee0_0d00));
     assert!(apics[0].msr_write(0x80f, 0x1ff));
     Machine { apics, requests }
-}
-
-/// A running vCPU of the guest, interrupts on.
-fn ready() -> Noted {
-    Noted {
-        interrupts_enabled: true,
-        accepts: true,
-        ..Noted::default()
-    }
 }
 
 #[test]
@@ -336,4 +266,58 @@ fn a_timer_is_due_when_it_expires() {
     );
     apic.msr_write(0x838, 0);
     assert_eq!(apic.due(&mut vcpu), None);
+}
+
+/// As KVM_SET_MSRS and the guest's accesses have them: each MSR is there if it is
+/// served, whatever its neighbour, and goes into a snapshot.
+#[test]
+fn msrs_of_kvm_s_own_that_are_served_here() {
+    const STEAL_TIME: u32 = 0x4b56_4d03;
+    const PV_EOI: u32 = 0x4b56_4d04;
+    let memory = || Arc::new(crate::memory::allocate(&[(0, 0x2000)]).unwrap());
+    let Machine {
+        apics: [mut plain, ap],
+        ..
+    } = machine();
+    let mut served = ap.with_pv_eoi(memory()).with_steal_time(memory());
+    for index in [STEAL_TIME, PV_EOI] {
+        assert_eq!(plain.msr_read(index), None, "{index:#x}");
+        assert!(!plain.msr_write(index, 0), "{index:#x}");
+        assert_eq!(served.msr_read(index), Some(0), "{index:#x}");
+    }
+    assert!(served.msr_write(STEAL_TIME, 0x1041));
+    assert!(!served.msr_write(STEAL_TIME, 0x1043), "reserved");
+    assert!(served.msr_write(PV_EOI, 0x1001));
+    let saved = served.save();
+    assert!(served.msr_write(STEAL_TIME, 0) && served.msr_write(PV_EOI, 0));
+    served.restore(&saved).unwrap();
+    assert_eq!(served.msr_read(STEAL_TIME), Some(0x1041));
+    assert_eq!(served.msr_read(PV_EOI), Some(0x1001));
+    // Where neither is served there is no place for their values.
+    let refused = plain.restore(&saved).unwrap_err().to_string();
+    assert!(refused.contains("0x4b564d04"), "{refused}");
+    let nothing = plain.save();
+    plain.restore(&nothing).unwrap();
+}
+
+#[test]
+fn who_is_held_is_preempted_until_it_is_let_go() {
+    let memory = Arc::new(crate::memory::allocate(&[(0, 0x2000)]).unwrap());
+    let Machine {
+        apics: [apic, _], ..
+    } = machine();
+    let mut apic = apic.with_steal_time(Arc::clone(&memory));
+    let preempted = || -> u8 {
+        let at = vm_memory::GuestAddress(0x1050);
+        vm_memory::Bytes::read_obj(&*memory, at).unwrap()
+    };
+    let mut vcpu = ready();
+    assert!(apic.msr_write(0x4b56_4d03, 0x1041));
+    apic.before_run(&mut vcpu).unwrap();
+    assert_eq!(vcpu.run_states, [Some(0x1050)]);
+    assert_eq!(preempted(), 0);
+    assert_eq!(apic.due(&mut vcpu), None);
+    assert_eq!(preempted(), 1);
+    apic.let_go();
+    assert_eq!(preempted(), 0);
 }

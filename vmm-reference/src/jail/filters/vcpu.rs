@@ -56,6 +56,11 @@ pub const CALLS: &[Call] = &[
     ),
     call_if(
         libc::SYS_ioctl,
+        When::Requests(&[request::KVM_XEN_VCPU_SET_ATTR]),
+        "`--halt userspace`: where KVM records whether the vCPU runs, for its steal time",
+    ),
+    call_if(
+        libc::SYS_ioctl,
         When::Requests(&[request::KVM_IRQ_LINE]),
         "`--test-device`: the guest sets interrupt lines of KVM's controllers",
     ),
