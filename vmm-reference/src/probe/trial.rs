@@ -21,7 +21,7 @@ use crate::vm::{Vm, VmSpec};
 /// A few instructions, even emulated ones, take far less.
 const LIMIT: Duration = Duration::from_millis(300);
 /// How long a vCPU that was asked to leave the guest may take.
-const LEAVE_LIMIT: Duration = Duration::from_secs(1);
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 /// Put into RAX by the trial, to see that it arrives: no answer of KVM's.
 const ANSWER: u64 = 0x5eed;
 
@@ -125,7 +125,11 @@ fn run(
         exit_request.set();
         // It fails only for a thread that has just ended.
         let _ = thread.kill(signals::vcpu_signal());
-        result = reports.recv_timeout(LEAVE_LIMIT);
+        result = reports.recv_timeout(ending::at_most(LEAVE_LIMIT));
+    }
+    if result.is_err() {
+        // Then it had no time to leave.
+        ending::check()?;
     }
     let trial = result.map_err(|_| ProbeError::Stuck)??;
     // It has reported: nothing but its return is left.
