@@ -7,7 +7,7 @@ use crate::study::dataset::timeline::{Doing, Hold, Timeline};
 
 /// The sentences, each with a space before it.
 pub fn story(timeline: &Timeline) -> String {
-    let told = [owner(timeline), halt(timeline)];
+    let told = [owner(timeline), own(timeline), halt(timeline)];
     told.into_iter().flatten().collect()
 }
 
@@ -89,6 +89,16 @@ fn preempted(timeline: &Timeline, hold: &Hold, from: u64, to: u64, others: &mut 
     all
 }
 
+/// How long the waiter itself had no pCPU: it may be preempted before it is in the queue.
+fn own(timeline: &Timeline) -> Option<String> {
+    let (from, to) = timeline.wait_seen();
+    let off = timeline.within(timeline.wait.track, Doing::Waiting, from, to);
+    (off > 0).then(|| {
+        let off = nanoseconds(off as f64);
+        format!(" The waiter itself was ready without a pCPU for {off} of it.")
+    })
+}
+
 /// How long the waiter was halted, and what ended that.
 fn halt(timeline: &Timeline) -> Option<String> {
     let (from, to) = timeline.wait_seen();
@@ -140,7 +150,13 @@ mod tests {
             spins.contains("other vCPUs spun for it on 2.00 pCPUs"),
             "{spins}"
         );
+        // vCPU 1 is off from 4, 12 and 20 ms on, for 4 ms each.
+        assert!(
+            spins.contains("The waiter itself was ready without a pCPU for 12 ms of it"),
+            "{spins}"
+        );
         assert!(!spins.contains("halted"), "{spins}");
+        assert!(!halts.contains("itself"), "{halts}");
         assert!(
             halts.contains(
                 "vCPU 0.3 was halted for 590 µs of it; the thick arrow is the kick by vCPU 0.2"
