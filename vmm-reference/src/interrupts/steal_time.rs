@@ -100,7 +100,8 @@ impl StealTime {
     /// # Errors
     /// KVM refused.
     pub(super) fn reset(&mut self, vcpu: &mut dyn Interruptible) -> Result<(), BackendError> {
-        if self.at.is_some() {
+        // Also if it was turned off just now: KVM may not know that yet.
+        if self.at.is_some() || self.moved {
             vcpu.set_run_states(None)?;
         }
         (self.msr, self.at, self.moved) = (0, None, false);

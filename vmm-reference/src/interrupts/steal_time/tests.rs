@@ -179,6 +179,17 @@ fn off_and_after_an_init_nothing_is_written() {
     assert_eq!((guest.steal(), guest.get::<u8>(16)), ((0, 0), 0));
 }
 
+#[test]
+fn an_init_behind_the_write_that_turns_it_off() {
+    let mut guest = guest();
+    assert!(guest.steal_time.write(AT | 1));
+    guest.run(0);
+    assert!(guest.steal_time.write(0));
+    guest.steal_time.reset(&mut guest.vcpu).unwrap();
+    guest.run(0);
+    assert_eq!(guest.vcpu.run_states, [Some(AT + 16), None]);
+}
+
 /// Preempted on the way out of KVM_RUN: what comes is no wait.
 #[test]
 fn a_sleep_is_no_wait_for_a_pcpu() {
