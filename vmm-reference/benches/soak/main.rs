@@ -46,7 +46,7 @@ use clap::Parser;
 use rustix::process::{Pid, set_child_subreaper};
 
 use common::guests::{self, flat};
-use common::{Scratch, kvm};
+use common::{Scratch, kvm, process};
 use heard::Expected;
 use resident::{Kind, Resident};
 use situation::Files;
