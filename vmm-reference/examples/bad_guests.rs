@@ -15,6 +15,8 @@
 mod guests;
 #[path = "../tests/common/bad_guests/mod.rs"]
 mod bad_guests;
+#[path = "../tests/common/process.rs"]
+mod process;
 
 use std::path::Path;
 use std::process::ExitCode;

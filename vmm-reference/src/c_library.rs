@@ -1,4 +1,5 @@
-//! What this program does to the C library, for a quick start (`ci/boot-time`).
+//! What this program does to the C library, for a quick start (`ci/boot-time`) and
+//! little memory.
 
 #![expect(
     unsafe_code,
@@ -15,6 +16,21 @@ pub fn share_one_arena() {
     // memory of ours is involved. If it refuses, all is as before.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// A large piece of memory goes back to the system when it is freed. As is usual, the
+/// allocator keeps what is as large as one that was freed before: after its second
+/// snapshot a VM would have the buffer's MiB for ever. To be called with
+/// [`share_one_arena`].
+pub fn give_back_large_pieces() {
+    /// glibc's own at the start, which is not moved any more once it is set.
+    #[cfg(target_env = "gnu")]
+    const LARGE: libc::c_int = 128 << 10;
+    #[cfg(target_env = "gnu")]
+    // SAFETY: as above.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bad_guests::{ALL, observe};
-use common::{Scratch, guests, kvm};
+use common::{Scratch, guests, kvm, process};
 
 #[test]
 fn none_ends_or_grows_the_vmm() {

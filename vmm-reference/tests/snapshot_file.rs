@@ -8,6 +8,7 @@
     reason = "a test's helper that fails is a test that fails"
 )]
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -138,7 +139,7 @@ fn what_a_guest_writes_before_it_is_on_the_disk_is_not_in_it() {
     let unfinished = begun(&memory);
     assert!(!path.exists());
     memory.write_slice(b"later", GuestAddress(0x10)).unwrap();
-    let written = unfinished.finish().expect("is finished");
+    let written = unfinished.finish(&|| false).expect("is finished");
     assert_eq!(path.metadata().unwrap().len(), written.bytes);
     let mapped = whole(&path).expect("intact").map_memory().unwrap();
     let mut bytes = [0; 5];
@@ -160,7 +161,7 @@ fn one_that_is_given_up_or_fails_leaves_what_was_there() {
     std::fs::create_dir(&taken).unwrap();
     let begun = snapshot::begin(&taken, &saved(), &some_memory(), &|| false).expect("is begun");
     assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 3);
-    let refused = begun.finish().unwrap_err().to_string();
+    let refused = begun.finish(&|| false).unwrap_err().to_string();
     assert!(
         refused.contains("taken") && refused.lines().count() == 1,
         "{refused}"
@@ -173,6 +174,38 @@ fn one_that_is_given_up_or_fails_leaves_what_was_there() {
         said.contains("no/such/directory") && said.lines().count() == 1,
         "{said}"
     );
+}
+
+/// On its way to the disk, before any step of that; the first ones are of a MiB.
+#[test]
+fn one_that_is_given_up_late_leaves_what_was_there() {
+    const MIB: usize = 6;
+    let scratch = common::Scratch::new("snapshot-late");
+    let path = written(&scratch);
+    let before = std::fs::read(&path).unwrap();
+    let memory = memory::allocate(&[(0, (MIB as u64) << 20)]).unwrap();
+    memory
+        .write_slice(&vec![1; MIB << 20], GuestAddress(0))
+        .unwrap();
+    let finished = |after: usize| {
+        let asked = Cell::new(0);
+        let give_up = || asked.replace(asked.get() + 1) == after;
+        let begun = snapshot::begin(&path, &saved(), &memory, &|| false).expect("is begun");
+        let finished = begun.finish(&give_up);
+        assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 1);
+        finished
+    };
+    // However fast the disk is: steps of 1, 2 and 3 MiB.
+    for after in 0..3 {
+        let given_up = finished(after).expect_err("is given up");
+        assert!(matches!(given_up, SnapshotError::GivenUp(_)), "{given_up}");
+        assert_eq!(std::fs::read(&path).unwrap(), before, "after {after} steps");
+    }
+    finished(usize::MAX).expect("nobody gave it up");
+    let mapped = whole(&path).expect("intact").map_memory().unwrap();
+    let mut bytes = [0; 5];
+    mapped.read_slice(&mut bytes, GuestAddress(0)).unwrap();
+    assert_eq!(bytes, [1; 5]);
 }
 
 #[test]

@@ -102,11 +102,7 @@ fn a_copy_has_letters_in_their_order_too() {
 
 #[test]
 fn a_process_that_is_left_is_seen() {
-    let mut child = Command::new("sleep")
-        .arg("86400")
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = common::spawn(Command::new("sleep").arg("86400").stdin(Stdio::null()));
     let (id, all) = (child.id(), children(std::process::id()));
     child.kill().unwrap();
     child.wait().unwrap();

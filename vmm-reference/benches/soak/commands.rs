@@ -9,11 +9,11 @@ use oorandom::Rand32;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::bad_guests;
 use crate::common::guests::{self, flat};
 use crate::common::{Said, finish, run, signal, spawn, until_it_handles, vmm, wait};
 use crate::situation::{self, Files, Situation};
 use crate::watch::{Fault, Watch};
+use crate::{STEP, bad_guests};
 
 /// One of them, and what there is to be said against it.
 type Deed = fn(&Turn<'_>) -> Result<&'static str, Fault>;
@@ -66,18 +66,36 @@ fn pick<T: Copy>(from: &[T], random: u32) -> Option<T> {
     from.get(index).copied()
 }
 
-/// Runs it to its end, which is to have this status.
+/// Runs it to its end, which is to have this status. A command that was frozen with
+/// the soak may have run out of its own time: it is told, and run again.
 fn finished(turn: &Turn<'_>, command: &mut Command, status: i32) -> Result<Said, Fault> {
-    let said = finish(command.env("TMPDIR", &turn.watch.dir));
-    match said.status == Some(status) && !said.stderr.contains("panicked") {
-        true => Ok(said),
-        false => {
-            let Said { status, stderr, .. } = said;
-            Err(format!(
-                "{command:?}: status {status:?}: {}",
-                stderr.trim_end()
-            ))
+    command.env("TMPDIR", &turn.watch.dir);
+    loop {
+        let gaps = turn.watch.gaps();
+        let said = finish(command);
+        let panicked = said.stderr.contains("panicked");
+        if said.status == Some(status) && !panicked {
+            return Ok(said);
         }
+        let Said {
+            status,
+            stderr,
+            stdout,
+        } = said;
+        // Failures among many results are on standard output.
+        let failed = stdout.split('}').filter(|part| part.contains("\"fail\""));
+        let failed: Vec<&str> = failed.map(str::trim).collect();
+        let fault = format!(
+            "{command:?}: status {status:?}: {}{}",
+            stderr.trim_end(),
+            failed.join(" ")
+        );
+        // For whoever looks at the clock to have seen it.
+        std::thread::sleep(STEP * 2);
+        if panicked || turn.watch.gaps() == gaps {
+            return Err(fault);
+        }
+        eprintln!("soak: frozen meanwhile, and done again: {fault}");
     }
 }
 

@@ -46,7 +46,7 @@ use clap::Parser;
 use rustix::process::{Pid, set_child_subreaper};
 
 use common::guests::{self, flat};
-use common::{Scratch, kvm};
+use common::{Scratch, kvm, process};
 use heard::Expected;
 use resident::{Kind, Resident};
 use situation::Files;
@@ -67,7 +67,7 @@ struct Options {
 }
 
 /// Between two looks at the clock.
-const STEP: Duration = Duration::from_millis(500);
+pub(crate) const STEP: Duration = Duration::from_millis(500);
 
 const RESIDENTS: &[Kind] = &[
     Kind {
@@ -156,6 +156,7 @@ fn wait(options: &Options, watch: &Watch) {
     while before < Duration::from_secs(options.seconds) && watch.sleep(STEP) {
         let now = watch.elapsed();
         if now > before + 4 * STEP {
+            watch.gap();
             let (gap, now) = ((now - before).as_secs(), now.as_secs());
             eprintln!("{begin}soak: has not run itself for {gap} s, up to {now} s");
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 struct State {
     over: bool,
     fault: Option<String>,
+    gaps: u64,
     done: BTreeMap<&'static str, u64>,
 }
 
@@ -57,6 +58,16 @@ impl Watch {
     /// What was done, with counts.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.state().done.clone()
+    }
+
+    /// It was stopped or frozen itself, until now.
+    pub(crate) fn gap(&self) {
+        self.state().gaps += 1;
+    }
+
+    /// How often that was so.
+    pub(crate) fn gaps(&self) -> u64 {
+        self.state().gaps
     }
 
     /// The first one stays, and ends the soak.

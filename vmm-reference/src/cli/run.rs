@@ -12,6 +12,7 @@ use super::auto::{self, Auto};
 use super::jail::JailArgs;
 use crate::boot::BootSource;
 use crate::halt_mode::HaltMode;
+use crate::jail::user::{self, User};
 use crate::policy::YieldPolicy;
 use crate::run::config::{MemorySize, RunConfig, Source};
 use crate::run::{self, RunEnd};
@@ -95,8 +96,13 @@ pub(super) struct RunArgs {
     /// Write what each vCPU did to this file, for Perfetto: its last 20,000 events
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Become this user and this group, by number, once all that is needed is open:
+    /// for who starts it as root. The control socket's directory is to be this user's,
+    /// and so is one that snapshots are written to
+    #[arg(long, value_name = "UID:GID", conflicts_with = "no_jail")]
+    user: Option<User>,
     /// End when this process does, which has started this one
-    #[arg(long, hide = true, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, hide = true, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..), conflicts_with = "user")]
     parent: Option<i32>,
     #[command(flatten)]
     jail: JailArgs,
@@ -108,6 +114,7 @@ impl super::Subcommand for RunArgs {
 
     fn run(self) -> Result<ExitCode, AnyError> {
         self.jail.arm()?;
+        self.user.into_iter().for_each(user::choose);
         // To be asked to end is one of its ordinary ends.
         let _ = ending::limit(RunEnd::Stopped.status());
         if let Some(parent) = self.parent.and_then(Pid::from_raw) {

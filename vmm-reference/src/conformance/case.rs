@@ -79,6 +79,9 @@ pub enum Step {
     /// Gives this vCPU the time to halt: until KVM says that it sleeps, or for a
     /// while.
     Asleep(usize),
+    /// Waits until this vCPU has come to so many HLTs: whoever was kicked out of one
+    /// may take long to come to the next, on a loaded host.
+    Halts(usize, u64),
     /// Gives something that must not happen the time to happen.
     Linger,
     /// Sets a word of the board.

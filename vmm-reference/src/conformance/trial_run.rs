@@ -210,6 +210,11 @@ impl TrialRun {
                     while !self.reached(word, value)? && self.goes_on(LOOK)? {}
                 }
                 Step::Asleep(vcpu) => self.asleep(vcpu)?,
+                Step::Halts(vcpu, count) => {
+                    let at = result_page(apic_id(vcpu).0) + result::HALTS;
+                    let halts = |run: &Self| memory::read_word(&run.parts.memory, at);
+                    while halts(self).map_err(failed)? < count && self.goes_on(LOOK)? {}
+                }
                 Step::Linger => {
                     self.goes_on(WHILE)?;
                 }

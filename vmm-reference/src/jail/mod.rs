@@ -14,6 +14,7 @@
 //! - [`filters`]: the system calls of each kind, as data; [`call`]: a row of them;
 //!   [`request`]: ioctl requests by name.
 //! - `program`: from rows to what the kernel takes.
+//! - [`user`]: another one, who is not root.
 //! - `capabilities`: dropped, all of them; `descriptors`: none survives an exec.
 //! - [`report`]: what is said when a filter is hit.
 //! - [`document`]: the rows as Markdown.
@@ -27,6 +28,7 @@ mod kind;
 mod program;
 pub mod report;
 pub mod request;
+pub mod user;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +46,14 @@ pub enum JailError {
     Refused {
         /// What was tried.
         what: &'static str,
+        /// The kernel's reason.
+        why: String,
+    },
+    /// `run --user` by who is not root.
+    #[error("jail: can't become user {user}: {why}")]
+    User {
+        /// Who was to be become.
+        user: user::User,
         /// The kernel's reason.
         why: String,
     },
@@ -96,6 +106,8 @@ pub fn enter(kind: ThreadKind) -> Result<(), JailError> {
     // Made first: that may need more than is left behind it.
     let programs = program::of(kind)?;
     rustix::thread::set_no_new_privs(true).map_err(JailError::refused("set no_new_privs"))?;
+    // It takes a capability.
+    user::become_chosen()?;
     capabilities::drop_all()?;
     descriptors::close_on_exec();
     report::this_thread_is(kind);

@@ -67,17 +67,17 @@ impl Operator {
         if !was_paused {
             vm.pause().map_err(|e| e.to_string())?;
         }
-        let unfinished = parts.save(vm).and_then(|saved| {
-            let give_up = || signals::is_asked_to_stop();
-            Ok(snapshot::begin(path, &saved, &parts.memory, &give_up)?)
-        });
+        let give_up = || signals::is_asked_to_stop();
+        let unfinished = parts
+            .save(vm)
+            .and_then(|saved| Ok(snapshot::begin(path, &saved, &parts.memory, &give_up)?));
         // It does not wait for the disk.
         let paused = begin.elapsed();
         if !was_paused {
             vm.resume();
         }
         let unfinished = unfinished.map_err(|e| e.to_string())?;
-        let written = unfinished.finish().map_err(|e| e.to_string())?;
+        let written = unfinished.finish(&give_up).map_err(|e| e.to_string())?;
         Ok(json!({
             "bytes": written.bytes,
             "state_bytes": written.state_bytes,

@@ -29,7 +29,8 @@ pub enum SnapshotError {
     /// The state can't be put into bytes: a bug.
     #[error("snapshot: the state can't be written: {0}")]
     Encode(postcard::Error),
-    /// A request to end came while the memory was written; no file is left.
+    /// A request to end came while it was written, or on its way to the disk; no file
+    /// is left.
     #[error("snapshot {}: given up, for this VM is to end", .0.display())]
     GivenUp(PathBuf),
     /// Guest memory can't be read, or the file not be mapped.

@@ -14,6 +14,7 @@ use super::contents::SavedVm;
 use super::error::{Fault, SnapshotError, fault, refused};
 use super::memory::{self, MemoryMap, WriteFailure};
 use super::preamble::{self, Preamble};
+use super::write_out::write_out;
 use crate::memory::GuestMemory;
 
 /// What the state's part of the file has.
@@ -49,7 +50,7 @@ pub fn write(
     memory: &GuestMemory,
     give_up: &dyn Fn() -> bool,
 ) -> Result<Written, SnapshotError> {
-    begin(path, vm, memory, give_up)?.finish()
+    begin(path, vm, memory, give_up)?.finish(give_up)
 }
 
 /// Gives the system all of a snapshot of a VM that is paused, which may go on
@@ -70,11 +71,7 @@ pub fn begin(
     let mut unfinished = Unfinished::create(path)?;
     let file = &unfinished.file;
     let (map, state_at) =
-        memory::write(file, memory, give_up).map_err(|failure| match failure {
-            WriteFailure::Io(e) => refused(path, "write guest memory")(e),
-            WriteFailure::Memory(e) => e.into(),
-            WriteFailure::GivenUp => SnapshotError::GivenUp(path.to_owned()),
-        })?;
+        memory::write(file, memory, give_up).map_err(failed(path, "write guest memory"))?;
     let state = StateRef { vm, memory: &map };
     let bytes = postcard::to_stdvec(&state).map_err(SnapshotError::Encode)?;
     let preamble = Preamble {
@@ -85,11 +82,22 @@ pub fn begin(
     file.write_all_at(&bytes, state_at)
         .and_then(|()| file.write_all_at(&preamble.encode(), 0))
         .map_err(refused(path, "write the state"))?;
+    unfinished.map = map;
     unfinished.written = Written {
         bytes: state_at + preamble.state_len,
         state_bytes: preamble.state_len,
     };
     Ok(unfinished)
+}
+
+/// For `map_err`: why this file was not written.
+fn failed(path: &Path, what: &'static str) -> impl FnOnce(WriteFailure) -> SnapshotError {
+    let path = path.to_owned();
+    move |failure| match failure {
+        WriteFailure::Io(e) => refused(&path, what)(e),
+        WriteFailure::Memory(e) => e.into(),
+        WriteFailure::GivenUp => SnapshotError::GivenUp(path),
+    }
 }
 
 /// A file under another name, which goes unless it is finished.
@@ -98,6 +106,7 @@ pub struct Unfinished {
     file: File,
     name: PathBuf,
     path: PathBuf,
+    map: MemoryMap,
     written: Written,
     finished: bool,
 }
@@ -126,6 +135,7 @@ impl Unfinished {
             file,
             name,
             path: path.to_owned(),
+            map: MemoryMap::default(),
             written: Written {
                 bytes: 0,
                 state_bytes: 0,
@@ -136,13 +146,16 @@ impl Unfinished {
 
     /// Waits for the disk, and gives the file its name. All of it is on the disk
     /// before it has its name, and the name too before anybody is told; a file that
-    /// had it before has it until then.
+    /// had it before has it until then. `give_up` is asked several times a second, as far
+    /// as the disk is not very slow.
     ///
     /// # Errors
-    /// The system refused something. No new file is left, unless it was the last
-    /// step, that its name is on the disk too: then the file is whole and has it.
-    pub fn finish(mut self) -> Result<Written, SnapshotError> {
+    /// The system refused something, or it was given up. No new file is left, unless
+    /// it was the last step, that its name is on the disk too: then the file is whole
+    /// and has it.
+    pub fn finish(mut self, give_up: &dyn Fn() -> bool) -> Result<Written, SnapshotError> {
         let path = &self.path;
+        write_out(&self.file, self.map.pieces(), give_up).map_err(failed(path, "finish it"))?;
         self.file
             .sync_all()
             .and_then(|()| std::fs::rename(&self.name, path))

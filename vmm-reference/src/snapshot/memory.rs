@@ -1,6 +1,7 @@
 //! Guest memory in a file: sparse, with a checksum a MiB, and mapped lazily.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, OnceLock};
 
@@ -147,6 +148,18 @@ impl MemoryMap {
             return wrong("the size of its memory");
         }
         Ok(())
+    }
+
+    /// Where in the file there is anything, at most a MiB each.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Range<u64>> {
+        self.regions.iter().flat_map(|region| {
+            let places = (0..region.len).step_by(CHUNK).zip(&region.checksums);
+            let written = places.filter(|(_, checksum)| checksum.is_some());
+            written.map(|(at, _)| {
+                let end = region.len.min(at + CHUNK as u64);
+                region.offset + at..region.offset + end
+            })
+        })
     }
 
     /// Bytes of guest memory.

@@ -9,7 +9,8 @@
 //! - [`SavedVm`]: the values; who collects them and puts them in is
 //!   [`vm`](crate::vm);
 //! - `file`: the file as a whole, [`begin`], [`write`](fn@write) and [`Snapshot`];
-//! - `preamble`: its first page; `memory`: guest memory in it;
+//! - `preamble`: its first page; `memory`: guest memory in it; `write_out`: its data
+//!   on the way to the disk, which can be given up;
 //! - [`check_cpu`], [`check_features`]: whether a guest can go on with this host's
 //!   processor and KVM;
 //! - [`SnapshotError`]: one line for each thing that can be wrong.
@@ -25,6 +26,7 @@ mod error;
 mod file;
 mod memory;
 mod preamble;
+mod write_out;
 
 pub use contents::{SavedCounts, SavedKvm, SavedMachine, SavedPlatform, SavedVm};
 pub use cpu::{check_cpu, check_features};

@@ -131,8 +131,9 @@ mod tests {
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(3));
         }
-        let end = u64::try_from(collector.epoch().elapsed().as_nanos()).unwrap();
         let all = switches.take().remove(0);
+        // Behind it: this thread may be preempted at any moment.
+        let end = u64::try_from(collector.epoch().elapsed().as_nanos()).unwrap();
         let sleeps = all.windows(2).filter(|pair| {
             let asleep = pair[0].now == Place::Asleep && matches!(pair[1].now, Place::On(_));
             asleep && pair[1].at - pair[0].at >= 2_500_000

@@ -7,6 +7,7 @@ pub(crate) mod control;
 #[macro_use]
 pub(crate) mod guests;
 pub(crate) mod linux;
+pub(crate) mod process;
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write as _};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+pub(crate) use process::Process;
 
 /// A guest of a few instructions ends long before; an emulating, loaded host
 /// takes its time.
@@ -31,35 +34,9 @@ pub(crate) fn kvm() -> bool {
     usable
 }
 
-/// A process that does not outlive its test, however that ends.
-#[derive(Debug)]
-pub(crate) struct Process(Child);
-
-impl std::ops::Deref for Process {
-    type Target = Child;
-
-    fn deref(&self) -> &Child {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for Process {
-    fn deref_mut(&mut self) -> &mut Child {
-        &mut self.0
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Starts it.
 pub(crate) fn spawn(command: &mut Command) -> Process {
-    Process(command.spawn().unwrap())
+    Process::start(command).unwrap()
 }
 
 /// A directory that goes away with the test.

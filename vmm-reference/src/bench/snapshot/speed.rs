@@ -78,7 +78,7 @@ pub fn measure(bytes: u64, turns: usize, directory: &Path) -> Result<Vec<SpeedRo
         let unfinished =
             snapshot::begin(&files.snapshot, &saved, &parts.memory, &ending::is_asked)?;
         pause.push(millis(begin));
-        unfinished.finish()?;
+        unfinished.finish(&ending::is_asked)?;
         save.push(millis(begin));
         map.push(bare_map(&files.bare, bytes)?);
         let begin = Instant::now();

@@ -203,7 +203,7 @@ pub(super) const CASES: &[Case] = &[
                     Step::Await(READY, 1),
                     Step::Asleep(0),
                     Step::Kick(0),
-                    Step::Linger,
+                    Step::Halts(0, 2),
                     Step::Asleep(0),
                     Step::Interrupt(0),
                 ],

@@ -85,6 +85,10 @@ pub const CALLS: &[Call] = &[
         "`snapshot`: guest memory and the state are written",
     ),
     call(
+        libc::SYS_sync_file_range,
+        "`snapshot`: its data goes to the disk in steps, between which it can be given up",
+    ),
+    call(
         libc::SYS_fsync,
         "`snapshot`: it is on the disk before it has its name, and its name too",
     ),

@@ -10,6 +10,10 @@ pub const CALLS: &[Call] = &[
         "a snapshot, and the bare file beside it",
     ),
     call(libc::SYS_pwrite64, "guest memory and the state are written"),
+    call(
+        libc::SYS_sync_file_range,
+        "a snapshot's data goes to the disk in steps",
+    ),
     call(libc::SYS_fsync, "it waits for the disk"),
     call(libc::SYS_rename, "a snapshot has its name when it is whole"),
     call(libc::SYS_unlink, "the files go away"),

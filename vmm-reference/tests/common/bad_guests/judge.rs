@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::BadGuest;
+use crate::process::Process;
 
 /// How long a guest may take to come up, and a VMM to end that does not.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -66,15 +67,18 @@ pub(crate) fn observe(
 ) -> std::io::Result<Observed> {
     let kernel = dir.join("kernel");
     fs::write(&kernel, (guest.image)())?;
-    let mut child = Command::new(vmm)
+    let mut command = Command::new(vmm);
+    command
         .args(["run", "--memory", MEMORY, "--test-device"])
+        // It ends if this process is killed, too.
+        .args(["--parent", &std::process::id().to_string()])
         .args(["--cpus", &guest.cpus.to_string(), "--kernel"])
         .arg(&kernel)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+        .stderr(Stdio::piped());
+    let mut child = Process::start(&mut command)?;
     let (up, output) = channel();
     let mut stdout = child.stdout.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
     let mut stderr = child.stderr.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
