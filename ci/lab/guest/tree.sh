@@ -12,6 +12,7 @@ guest_files() {
   lab_busybox "$tree"
   install -m 755 "$LAB_DIR/guest/init" "$tree/init"
   install -m 755 "$LAB_DIR/guest/work" "$tree/bin/work"
+  install -m 755 "$LAB_DIR/guest/busy" "$tree/bin/busy"
   contend=$(lab_cc "$LAB_DIR/probes/contend.c")
   install -m 755 "$contend" "$tree/bin/contend"
   lab_cpio "$tree" "$run_dir/guest.cpio"
