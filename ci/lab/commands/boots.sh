@@ -9,6 +9,8 @@
 #
 #   --boots N                    how many; default 20
 #   --yield POLICY,POLICY...     of vmm-reference run, in turns; default its own
+#   --pv-turns=NAMES,NAMES...    in place of that: each +NAME or -NAME of --pv, or - for
+#                                its own, in turns
 #   --limit N                    seconds after which a boot is lost; default 120, and
 #                                more where the host has other things to do
 #   --seconds N                  how long the guest takes the lock; default 1
@@ -18,6 +20,7 @@ boots=20 guest_cpus=4 limit_each=120 seconds=1 turns=- guest_kernel=6.12 options
 while [[ $# -gt 0 ]]; do
   case $1 in
     --pv=*) options+=("$1") && shift && continue ;;
+    --pv-turns=*) turns=${1#--pv-turns=} && turns=${turns//,/ } && shift && continue ;;
     --*) [[ $# -ge 2 ]] || usage_error "boots: $1 needs a value" ;;
     *) usage_error "boots: $1: not an option" ;;
   esac
