@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -43,8 +44,13 @@ pub(crate) fn spawn(command: &mut Command) -> Process {
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
+    /// One of its own, whatever names other tests of this process use.
     pub(crate) fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("vmm-{name}-{}", std::process::id()));
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        // Relaxed: it only has to be another one each time.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("vmm-{name}-{}-{number}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir).unwrap();
         Self(dir)
     }
