@@ -37,18 +37,30 @@ pub(super) fn write_out(
     give_up: &dyn Fn() -> bool,
 ) -> Result<(), WriteFailure> {
     let mut size = 1;
+    // On its way while the next one begins, so that the disk has always something to do.
+    let mut before: Option<Range<u64>> = None;
     loop {
         if give_up() {
             return Err(WriteFailure::GivenUp);
         }
         let step: Vec<Range<u64>> = pieces.by_ref().take(size).collect();
-        let (Some(first), Some(last)) = (step.first(), step.last()) else {
-            return Ok(());
+        let step = match (step.first(), step.last()) {
+            (Some(first), Some(last)) => Some(first.start..last.end),
+            _ => None,
         };
         let begun = Instant::now();
-        if !range(file, &(first.start..last.end))? {
+        if let Some(step) = &step
+            && !range(file, step, libc::SYNC_FILE_RANGE_WRITE)?
+        {
             return Ok(());
         }
+        if let Some(before) = &before {
+            range(file, before, WRITTEN_OUT)?;
+        }
+        if step.is_none() {
+            return Ok(());
+        }
+        before = step;
         let took = begun.elapsed();
         if took > LONG {
             size = 1.max(size / 2);
@@ -58,12 +70,14 @@ pub(super) fn write_out(
     }
 }
 
-/// Writes it and waits for that, by sync_file_range(2); false where there is no such
-/// call: a sandbox around this process knows fsync only.
-fn range(file: &File, range: &Range<u64>) -> Result<bool, WriteFailure> {
-    let what = libc::SYNC_FILE_RANGE_WAIT_BEFORE
-        | libc::SYNC_FILE_RANGE_WRITE
-        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+/// What has sync_file_range(2) come back when a range is on the disk.
+const WRITTEN_OUT: libc::c_uint = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+    | libc::SYNC_FILE_RANGE_WRITE
+    | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+
+/// sync_file_range(2) of the range; false where there is no such call: a sandbox around
+/// this process knows fsync only.
+fn range(file: &File, range: &Range<u64>, what: libc::c_uint) -> Result<bool, WriteFailure> {
     let offset = |value: u64| libc::off64_t::try_from(value).unwrap_or(libc::off64_t::MAX);
     let (at, len) = (offset(range.start), offset(range.end - range.start));
     // SAFETY: takes no pointer; the descriptor is open.
