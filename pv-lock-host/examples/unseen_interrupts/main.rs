@@ -13,7 +13,6 @@
 //! together. `met a hold`: the interrupts that came while their vCPU was held.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "an example that cannot do its work says why and stops"
 )]
 
@@ -142,19 +141,27 @@ fn two_cpus() -> usize {
     two.count() as usize
 }
 
+/// One line on what was wrong with the arguments, and status 2.
+fn usage(wrong: &str) -> ! {
+    eprintln!("unseen_interrupts: {wrong}; the top of its source says what there is");
+    std::process::exit(2)
+}
+
 fn options() -> (Duration, u32) {
     let (mut milliseconds, mut turns) = (1_000, 3);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        let value = args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
+        let value = args
+            .next()
+            .unwrap_or_else(|| usage(&format!("{arg} needs a value")));
         let number = match value.parse::<u32>() {
             Ok(n) if n > 0 => n,
-            _ => panic!("{value} is not a number above zero"),
+            _ => usage(&format!("{value} is not a number above zero")),
         };
         match arg.as_str() {
             "--milliseconds" => milliseconds = number,
             "--turns" => turns = number,
-            _ => panic!("unknown argument {arg}; see the top of this example"),
+            _ => usage(&format!("unknown argument {arg}")),
         }
     }
     (Duration::from_millis(milliseconds.into()), turns)

@@ -79,7 +79,7 @@ pub fn last_row(rows: &[DemoRow]) -> String {
     };
     let gain = gain(rows, row).map_or_else(|| "-".to_string(), |g| format!("{g:.1}x"));
     format!(
-        "{gap}{:>5}  {:>4.1}x  {:<17}  {:>8}  {:>6}  {:>8}  {:>8}  {:>6.2}  {:>8}  {:>8}\n",
+        "{gap}{:>5}  {:>4.1}x  {:<18} {:>8}  {:>6}  {:>8}  {:>8}  {:>6.2}  {:>8}  {:>8}\n",
         row.vcpus,
         overcommit(row),
         row_label(row),
@@ -130,7 +130,7 @@ fn chart(out: &mut String, rows: &[DemoRow]) {
         let bar = bar(row.ops_per_s / most);
         let _ = writeln!(
             out,
-            "{vcpus:>10}  {:<17} |{bar} {}",
+            "{vcpus:>10}  {:<18} |{bar} {}",
             row_label(row),
             round(row.ops_per_s)
         );

@@ -52,7 +52,7 @@ pub enum JailError {
     /// `run --user` by who is not root.
     #[error("jail: can't become user {user}: {why}")]
     User {
-        /// Who was to be become.
+        /// The user that was chosen.
         user: user::User,
         /// The kernel's reason.
         why: String,

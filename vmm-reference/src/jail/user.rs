@@ -99,6 +99,7 @@ mod tests {
             assert_eq!(wrong.parse::<User>(), Err(NoUser), "{wrong}");
         }
     }
+
     #[test]
     fn who_may_not_is_told_so() {
         // Capabilities are a thread's.

@@ -24,7 +24,9 @@ pub(super) fn open(
     trace: Option<VmTrace>,
 ) -> Result<((Vm, JailedThreads), Snapshot), RunError> {
     let snapshot = Snapshot::open(path)?;
-    let threads = JailedThreads::spawn(snapshot.vm().vcpus.len())?;
+    // A file can name more vCPUs than KVM runs, which is refused below.
+    let vcpus = snapshot.vm().vcpus.len().min(host.kvm.get_max_vcpus());
+    let threads = JailedThreads::spawn(vcpus)?;
     let machine = &snapshot.vm().machine;
     let policy = match machine.platform {
         SavedPlatform::Pc => RunConfig {

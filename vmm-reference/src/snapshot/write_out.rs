@@ -27,7 +27,7 @@ const LONG: Duration = Duration::from_millis(150);
 const WRITTEN: Duration = Duration::from_micros(50);
 
 /// Has these pieces of `file`, in their order, written to the disk. `give_up` is asked
-/// before each step.
+/// before each step; two at most are on their way then.
 ///
 /// The file is not safe by that: its length and its extents are not on the disk, and
 /// some file systems do nothing (overlayfs). fsync does all that is left.

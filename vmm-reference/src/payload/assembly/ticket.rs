@@ -39,7 +39,8 @@ macro_rules! spin {
 /// The slow path: publishes the ticket, looks again, and halts. Served: goes on
 /// behind this; else at `ticket` or, if the host wants an end, at `out`. STOP is
 /// looked at on both sides of the halt: the host's kick behind it ends one halt, and
-/// in a lock within another a vCPU comes to a second. A waiter that does not halt begins at `ticket_on`.
+/// in a lock within another a vCPU comes to a second. A waiter that does not halt
+/// begins at `ticket_on`.
 macro_rules! halt {
     ($of:literal) => {
         $crate::payload::assembly::program::lines![

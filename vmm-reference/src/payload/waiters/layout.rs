@@ -1,7 +1,7 @@
 //! What the study's guest and the host agree on, beyond [`super::super::layout`]:
 //! more words in the same pages.
 
-use crate::memory::{GuestMemory, MemoryError, read_word, write_word};
+use crate::memory::{self, GuestMemory, MemoryError, read_word, write_word};
 use crate::payload::image::{LOCK_PAGE, MAX_VCPUS, PARAM_PAGE, WAITERS, result_page};
 use crate::payload::layout::{lock, param as base, result as fields, waiter};
 
@@ -48,9 +48,9 @@ pub mod hold {
     pub const FROM: u64 = 0x00;
     /// TSC at its end, before the unlock.
     pub const TO: u64 = 0x08;
-    /// Who.
+    /// APIC ID of the vCPU that had the lock.
     pub const APIC_ID: u64 = 0x10;
-    /// How long it had waited, in ticks.
+    /// How long it had waited for the lock, in ticks of the TSC.
     pub const WAITED: u64 = 0x18;
     /// Bytes of a note.
     pub const SIZE: u64 = 0x20;
@@ -325,8 +325,9 @@ pub fn holds(memory: &GuestMemory) -> Result<Vec<Hold>, MemoryError> {
     if notes == 0 {
         return Ok(Vec::new());
     }
+    // The guest can have written anything there; in memory no sum below overflows.
+    memory::slice(memory, notes, usize::try_from(NOTES).unwrap_or(usize::MAX))?;
     let count = read_word(memory, LOCK_PAGE + lock::COUNTER)?;
-    // The guest wrote the count.
     let first = count.saturating_sub(hold::MOST);
     (first..count)
         .map(|number| {
@@ -345,6 +346,24 @@ pub fn holds(memory: &GuestMemory) -> Result<Vec<Hold>, MemoryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload::image;
+
+    /// The guest can write to the page that says where they are, and to the counter.
+    #[test]
+    fn notes_are_only_read_from_memory() {
+        let memory = image::build_with(1, &[], NOTES).unwrap();
+        for count in [0, 1, u64::MAX] {
+            write_word(&memory, LOCK_PAGE + lock::COUNTER, count).unwrap();
+            for at in [u64::MAX, u64::MAX - NOTES, notes_at(1) + (1 << 30)] {
+                write_word(&memory, PARAM_PAGE + param_more::HOLDS, at).unwrap();
+                assert!(holds(&memory).is_err(), "{at:#x}, {count}");
+            }
+            write_word(&memory, PARAM_PAGE + param_more::HOLDS, notes_at(1)).unwrap();
+            let all = holds(&memory).unwrap().len() as u64;
+            assert_eq!(all, count.min(hold::MOST));
+        }
+    }
+
     #[test]
     fn the_parts_do_not_overlap() {
         const HISTOGRAM_END: u64 = fields::HISTOGRAM + 8 * fields::HISTOGRAM_BUCKETS as u64;
