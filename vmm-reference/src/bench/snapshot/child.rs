@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,7 +28,9 @@ pub(super) struct RestoredProcess {
 impl RestoredProcess {
     /// Restores `snapshot`; its control socket is at `socket`.
     pub(super) fn start(snapshot: &Path, socket: &Path) -> io::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+        // This very program, even if its file was replaced meanwhile.
+        let mut child = Command::new("/proc/self/exe")
+            .arg0("vmm-reference")
             .args(["run", "--restore"])
             .arg(snapshot)
             .arg("--control")
